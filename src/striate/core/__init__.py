@@ -1,0 +1,1 @@
+"""Foundations without a subject of their own: errors, arithmetic, random numbers, devices, atomic files."""

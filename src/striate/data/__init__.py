@@ -1,0 +1,1 @@
+"""Where images come from: sources, safe decoding, preprocessing, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""How well a network does: metrics with their intervals, evaluation, the report."""
