@@ -1,0 +1,79 @@
+"""How the command line draws progress and prints errors."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console()
+err = Console(stderr=True)
+
+_WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
+
+
+class Listener:
+    """A ``Progress`` that draws bars on a terminal and, elsewhere, prints a line for each epoch.
+
+    Everything goes to the error stream, so that results can be piped. A stage appears after half a second: short
+    ones are never seen.
+    """
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._begun: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
+        """Draw."""
+        if stage == "epoch":
+            width = len(str(total))
+            err.print(f"epoch {done:>{width}}/{total}  {note}", highlight=False)
+            return
+        now = time.monotonic()
+        if now - self._begun.setdefault(stage, now) < 0.5:
+            return
+        if stage not in self._tasks:
+            words = _WORDS.get(stage, stage)
+            self._tasks[stage] = self._bars.add_task(words, total=total, note=note)
+        self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+        if total is not None and done >= total:
+            self._bars.remove_task(self._tasks.pop(stage))
+            del self._begun[stage]
+
+    def __enter__(self) -> "Listener":
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing and leave nothing on the screen."""
+        self._bars.stop()
+
+
+def print_error(message: str) -> None:
+    """Print one line on the error stream, never wrapped."""
+    line = " ".join(message.split())
+    if err.is_terminal:
+        err.print("[bold red]error[/] ", end="")
+        err.out(line, highlight=False)
+    else:
+        print(f"error: {line}", file=sys.stderr)
+
+
+def percent(rate: float, num_images: int) -> str:
+    """Write a rate with as many decimals as so many images can carry."""
+    return f"{rate:.2%}" if num_images >= 1000 else f"{rate:.1%}"

@@ -1,0 +1,151 @@
+"""``striate train``."""
+
+import json as json_module
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from striate.cli.show import Listener, err, out, percent
+from striate.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from striate.job import TrainResult
+
+
+def train(
+    net: Annotated[str | None, typer.Argument(help="Name of a network; `striate nets` lists them.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar, .tar.gz or .zip of"
+            " one, or a .csv/.jsonl manifest. Several are united.",
+        ),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of a recipe; default: the network's own.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field of the recipe, e.g. --set lr=0.05. Repeatable.")
+    ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--arg", help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to create; default: under runs/.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run folder; needs nothing else.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order, augmentation and dropout.")] = 0,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints, at least.")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a network on labelled images, test it, and write a report.
+
+    Example:  [bold]striate train lenet5_modern --data digits[/]
+
+    Example:  [bold]striate train resnet20 --data photos/ --recipe photos --epochs 30 --set lr=0.0005[/]
+
+    Example:  [bold]striate train --resume runs/lenet5-digits-20260101-120000[/]
+    """
+    from striate import job
+
+    if resume is not None:
+        given = [word for word, value in (("NET", net), ("--data", data), ("--out", run)) if value]
+        given += [word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value]
+        if given:
+            raise UsageError(f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}")
+        with Listener() as listener:
+            result = job.resume(resume, checkpoint_s=checkpoint_seconds, progress=listener)
+    else:
+        if net is None:
+            raise UsageError("expected the name of a network: striate train lenet5_modern --data digits")
+        if not data:
+            raise UsageError(f"expected images to learn from: striate train {net} --data FOLDER (or --data digits)")
+        with Listener() as listener:
+            result = job.train(
+                net,
+                data,
+                recipe=recipe,
+                settings=_pairs("--set", settings or []),
+                epochs=epochs,
+                net_arguments={key: _value(text) for key, text in _pairs("--arg", arguments or []).items()},
+                out=run,
+                seed=seed,
+                precision=precision,  # type: ignore[arg-type]
+                device=device,  # type: ignore[arg-type]
+                strict=strict,
+                checkpoint_s=checkpoint_seconds,
+                progress=listener,
+            )
+    if json:
+        print(json_module.dumps(_to_json(result), indent=2, ensure_ascii=False))
+    else:
+        _print(result)
+
+
+def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option}: expected key=value, got {word!r}")
+        pairs[key.strip()] = value
+    return pairs
+
+
+def _value(text: str) -> Any:
+    """Read a number, true or false; anything else stays text."""
+    try:
+        return json_module.loads(text)
+    except ValueError:
+        return text
+
+
+def _print(result: "TrainResult") -> None:
+    from striate.score.metrics import Scores
+
+    parts = ", ".join(f"{count:,} {name}" for name, count in result.num_images.items() if count)
+    out.print(f"[bold]{result.run}[/]: {parts} images, {result.seconds:,.0f} s of training", highlight=False)
+    scores = result.scores
+    if isinstance(scores, Scores):
+        interval = scores.top1_interval
+        out.print(
+            f"[bold]{result.split} accuracy {percent(scores.top1, scores.num_images)}[/]"
+            f"  (95% interval {percent(interval.low, scores.num_images)} to {percent(interval.high, scores.num_images)},"
+            f" {scores.num_images:,} images)"
+            + (f", top-5 {percent(scores.top5, scores.num_images)}" if scores.top5 is not None else ""),
+            highlight=False,
+        )
+    elif scores is not None and scores.mean_average_precision is not None:
+        out.print(
+            f"[bold]{result.split} mean average precision {scores.mean_average_precision:.3f}[/]"
+            f"  ({scores.num_images:,} images)",
+            highlight=False,
+        )
+    out.print(f"[dim]{result.note}; weights of epoch {result.selected_epoch}[/]", highlight=False)
+    if result.broken:
+        err.print(f"[yellow]{len(result.broken)} broken files were left out[/] (named in the report):", highlight=False)
+        for file, reason in result.broken[:5]:
+            err.print(f"  {file}: {reason}", highlight=False, markup=False)
+    out.print(f"report  {result.report}", highlight=False, soft_wrap=True)
+    out.print(f"bundle  {result.bundle}", highlight=False, soft_wrap=True)
+
+
+def _to_json(result: "TrainResult") -> dict[str, Any]:
+    return {
+        "run": str(result.run),
+        "bundle": str(result.bundle),
+        "report": str(result.report),
+        "split": result.split,
+        "note": result.note,
+        "scores": None if result.scores is None else result.scores.to_json(),
+        "selected_epoch": result.selected_epoch,
+        "num_images": result.num_images,
+        "broken": [{"file": file, "reason": reason} for file, reason in result.broken],
+        "seconds": result.seconds,
+        "history": result.history,
+    }

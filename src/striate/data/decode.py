@@ -1,0 +1,421 @@
+"""Decoding one image file: bytes in, an upright 8-bit picture out, or one line that says why not.
+
+Every choice that changes pixels is made here, once:
+
+- *orientation*: EXIF, XMP, TIFF and PNG orientation tags are applied; a damaged tag means upright.
+- *colour*: CMYK, Lab, YCbCr and palettes become RGB; an embedded ICC profile is converted to sRGB, and a
+  broken profile is ignored.
+- *grey* stays one channel (mode ``"L"``) when the file itself is grey; a colour file that happens to look
+  grey stays RGB.
+- *16 bits*: grey is divided by 257 and rounded, so that 65535 becomes 255. 32-bit integers within 0..65535
+  are treated the same; floats within 0..1 are multiplied by 255, within 0..255 rounded, within 0..65535
+  divided by 257; anything else is stretched so that its minimum becomes 0 and its maximum 255.
+- *transparency* is laid over white.
+- *several frames or pages*: the first.
+"""
+
+import hashlib
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from io import BytesIO
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # the plugins register themselves when they are imported
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    IcoImagePlugin,  # noqa: F401
+    Image,
+    ImageCms,
+    Jpeg2KImagePlugin,  # noqa: F401
+    JpegImagePlugin,
+    MpoImagePlugin,  # noqa: F401
+    PcxImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    QoiImagePlugin,  # noqa: F401
+    SgiImagePlugin,  # noqa: F401
+    TgaImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from striate.core.errors import BrokenImageError
+
+MAX_PIXELS: Final = 90_000_000
+"""The default limit on the pixels of one image, checked against its header before anything is decoded."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One decoded image and the size that its file gives.
+
+    Attributes:
+        image: upright, 8 bits a channel, mode ``"RGB"`` or ``"L"``.
+        full_height_px: height of the upright image before any scaled decoding.
+        full_width_px: width of the upright image before any scaled decoding.
+    """
+
+    image: Image.Image
+    full_height_px: int
+    full_width_px: int
+
+
+def decode(
+    data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode one image file.
+
+    Args:
+        data: the whole file.
+        file: its name, for the error; its extension matters for TGA and PCX alone, which have no
+            signature.
+        min_side_px: the shorter side that is wanted, at least 1 px. A JPEG may then be decoded at 1/2, 1/4 or
+            1/8 of its size, as long as its shorter side stays at least this long. None: full size.
+        max_pixels: the largest width x height that is decoded. Pillow's own limit, twice
+            ``Image.MAX_IMAGE_PIXELS`` (179 million), stays in force as well.
+
+    Returns:
+        An upright image of mode ``"RGB"`` or ``"L"``, 8 bits a channel (see the module docstring).
+
+    Raises:
+        BrokenImageError: the file can't be decoded, whatever the reason.
+    """
+    return decode_sized(data, file=file, min_side_px=min_side_px, max_pixels=max_pixels).image
+
+
+def decode_sized(
+    data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Decoded:
+    """Decode one image file as ``decode`` does, and tell its full size as well.
+
+    Raises:
+        BrokenImageError: the file can't be decoded, whatever the reason.
+    """
+    try:
+        kind = image_format(data, file)
+        if kind is None:
+            raise BrokenImageError(file, _why_not_an_image(data))
+        with _Quiet():
+            return _decode(data, kind, file, min_side_px, max_pixels)
+    except BrokenImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BrokenImageError(file, f"too large to decode safely: {_bomb_size(error)}") from error
+    except MemoryError as error:
+        raise BrokenImageError(file, "too large: memory ran out while decoding it") from error
+    except UnidentifiedImageError as error:
+        raise BrokenImageError(file, f"damaged header: begins as {kind} but can't be read as one") from error
+    except Exception as error:  # a decoder met with damaged bytes may raise anything
+        raise BrokenImageError(file, f"damaged {kind}: {_in_plain_words(error)}") from error
+
+
+def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixels: int) -> Decoded:
+    with Image.open(BytesIO(data), formats=(kind,)) as opened:
+        width, height = opened.size
+        if width < 1 or height < 1:
+            raise BrokenImageError(file, f"has no pixels ({width} x {height})")
+        if width * height > max_pixels:
+            raise BrokenImageError(
+                file, f"too large to decode safely: {width} x {height} pixels, the limit is {max_pixels:,}"
+            )
+        scaled = False
+        if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
+            scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
+        opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
+        orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
+        image = _to_eight_bits(opened, grey_file=kind == "PNG" and data[25:26] in (b"\0", b"\4"))
+    turn = _UPRIGHT.get(orientation)
+    if turn is not None:
+        image = image.transpose(turn)
+    if not scaled:
+        width, height = image.size
+    elif orientation in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(image, height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read the orientation tag, 1 (upright) if there is none or it can't be read."""
+    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a damaged tag block is not a damaged picture
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+# -- Colour --------------------------------------------------------------------------------------------------
+
+
+def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
+    """Turn any mode that Pillow opens into ``"L"`` or ``"RGB"``, over white, in sRGB."""
+    profile = image.info.get("icc_profile")
+    mode = image.mode
+    if mode in ("L", "RGB") and "transparency" not in image.info:
+        colour, alpha = image, None
+    elif mode.startswith("I;16"):
+        colour, alpha = Image.fromarray(_from_16_bits(np.asarray(image))), None
+    elif mode in ("I", "F"):
+        colour, alpha = Image.fromarray(_from_wide(np.asarray(image))), None
+    elif mode in ("CMYK", "LAB"):
+        colour, alpha = image, None
+    elif mode == "1" and "transparency" not in image.info:
+        colour, alpha = image.convert("L"), None
+    elif image.has_transparency_data:
+        with_alpha = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+        alpha = with_alpha.getchannel("A")
+        colour = with_alpha.convert(with_alpha.mode[:-1])
+    else:  # P without transparency, YCbCr, HSV, RGBX
+        colour, alpha = image.convert("RGB"), None
+    colour = _to_srgb(colour, profile if isinstance(profile, bytes) and profile else None)
+    if grey_file and colour.mode == "RGB":
+        colour = colour.convert("L")
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        white = Image.new(colour.mode, colour.size, "white")
+        white.paste(colour, mask=alpha)
+        colour = white
+    if colour is image:  # a plain picture, not a file object that holds on to its bytes
+        colour = image.copy()
+    return colour
+
+
+def _from_16_bits(values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_wide(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scale 32-bit grey to 8 bits by the rule in the module docstring."""
+    wide = values.astype(np.float64)
+    low, high = float(wide.min()), float(wide.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("holds values that are not finite numbers")
+    whole = np.issubdtype(values.dtype, np.integer)
+    if low >= 0 and high <= 65535:
+        scale = 1 / 257 if whole or high > 255 else 1.0 if high > 1 else 255.0
+        return np.floor(wide * scale + 0.5).astype(np.uint8)
+    span = high - low
+    return np.floor((wide - low) * 255 / (span or 1.0) + 0.5).astype(np.uint8)
+
+
+_MAX_TRANSFORMS = 64
+_transforms: OrderedDict[tuple[bytes, str], ImageCms.ImageCmsTransform | None] = OrderedDict()
+_transforms_lock = threading.Lock()
+
+
+def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert to sRGB (or grey with sRGB's tone curve) through the file's own profile, if that is usable."""
+    mode = colour.mode
+    if profile is None and mode in ("L", "RGB"):
+        return colour
+    transform = _transform(profile, mode) if profile is not None or mode == "LAB" else None
+    if transform is None:
+        return colour if mode in ("L", "RGB") else colour.convert("RGB")
+    source = colour if transform.input_mode == mode else colour.convert(transform.input_mode)
+    converted = transform.apply(source)
+    return converted.convert("L") if mode == "L" else converted
+
+
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the way from a profile to sRGB, or None if nothing is to do or the profile is of no use."""
+    key = (hashlib.blake2b(profile or b"", digest_size=16).digest(), mode)
+    with _transforms_lock:
+        if key in _transforms:
+            _transforms.move_to_end(key)
+            return _transforms[key]
+    try:
+        made = _make_transform(profile, mode)
+    except Exception:  # a broken profile is ignored: the picture is shown as it is
+        made = _make_transform(None, mode) if mode == "LAB" else None
+    with _transforms_lock:
+        _transforms[key] = made
+        while len(_transforms) > _MAX_TRANSFORMS:
+            _transforms.popitem(last=False)
+    return made
+
+
+def _make_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if mode == "LAB":
+        source: ImageCms.ImageCmsProfile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        input_mode = "LAB"
+    else:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile or b""))
+        space = source.profile.xcolor_space.strip()
+        if mode in ("L", "RGB") and "sRGB" in (source.profile.profile_description or ""):
+            return None
+        fits = {("RGB", "RGB"), ("L", "GRAY"), ("L", "RGB"), ("CMYK", "CMYK")}
+        if (mode, space) not in fits:
+            return None
+        input_mode = "L" if space == "GRAY" else space
+    target = ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(source, target, input_mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+
+
+# -- What a file is ------------------------------------------------------------------------------------------
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"qoif", "QOI"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\x01\xda\0", "SGI"),
+    (b"\x01\xda\1", "SGI"),
+)
+_PORTABLE_MAP = re.compile(rb"P[1-6fF]\s")
+_BY_EXTENSION = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA", ".pcx": "PCX"}
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "PDF is not supported: export its pages as PNG"),
+    (b"%!PS", "PostScript is not supported (it is a program): convert to PNG"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript is not supported (it is a program): convert to PNG"),
+    (b"8BPS", "Photoshop files are not supported: export as PNG"),
+    (b"\xff\x0a", "JPEG XL is not supported: convert to PNG or JPEG"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL is not supported: convert to PNG or JPEG"),
+    (b"PK\x03\x04", "a zip archive, not an image"),
+    (b"\x1f\x8b", "gzip data, not an image"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the image: run git lfs pull"),
+)
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2"})
+
+
+def image_format(data: bytes, file: str = "") -> str | None:
+    """Name the format of a file by its first bytes (64 are enough), or None if it is none that striate reads.
+
+    Args:
+        data: the file, or its first bytes.
+        file: its name; TGA and PCX have no signature and are known by their extension.
+
+    Returns:
+        A Pillow format name such as ``"JPEG"``, or None. PostScript and other formats whose decoders run
+        programs are never named.
+    """
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp" and not _brands(data).isdisjoint({b"avif", b"avis"}):
+        return "AVIF"
+    if _PORTABLE_MAP.match(data):
+        return "PPM"
+    dot = file.rfind(".")
+    return _BY_EXTENSION.get(file[dot:].lower()) if dot >= 0 and data else None
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """List the brands of an ISO media file's ``ftyp`` box."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), 256)
+    return {data[8:12]} | {data[at : at + 4] for at in range(16, end - 3, 4)}
+
+
+def _why_not_an_image(data: bytes) -> str:
+    """Say what bytes of no known image format are, and what to do about it."""
+    if not data:
+        return "empty file"
+    for signature, reason in _FOREIGN:
+        if data.startswith(signature):
+            return reason
+    if data[4:8] == b"ftyp":
+        if not _brands(data).isdisjoint(_HEIF_BRANDS):
+            return "HEIF is not supported: convert to JPEG or PNG"
+        return "a video or camera-raw file, not an image: export a JPEG or PNG"
+    head = data[:4096].lower()
+    if b"<svg" in head:
+        return "SVG is not supported (a drawing, not pixels): convert to PNG"
+    if b"<html" in head or b"<!doctype html" in head:
+        return "a web page, not an image: download it again"
+    return "not an image that striate reads: convert to PNG or JPEG"
+
+
+def _in_plain_words(error: Exception) -> str:
+    """Say what a decoder complained of."""
+    text = _one_line(error)
+    if "truncated" in text.lower():
+        return "cut short, the file ends before its picture does"
+    if "broken data stream" in text or "decoder error" in text or "unrecognized data stream" in text:
+        return "its pixel data can't be read"
+    return text
+
+
+def _bomb_size(error: Exception) -> str:
+    """Take the number of pixels and the limit out of Pillow's refusal."""
+    numbers = [f"{int(digits):,}" for digits in re.findall(r"\d+", str(error))]
+    if len(numbers) == 2:
+        return f"{numbers[0]} pixels, Pillow's limit is {numbers[1]}"
+    return "more pixels than Pillow's limit"
+
+
+def _one_line(error: BaseException) -> str:
+    """Shorten a decoder's message to one printable line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>", "", text)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+# -- Quiet, without touching other threads -------------------------------------------------------------------
+
+
+class _QuietHere:
+    """Stands in a warning filter where a message pattern would: matches only in threads that are decoding.
+
+    ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that use it undo each
+    other. A filter that asks which thread it is in needs no swapping and hides nobody else's warnings.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.local()
+
+    def match(self, text: str) -> bool:
+        return getattr(self.thread, "depth", 0) > 0
+
+
+_quiet_here = _QuietHere()
+_QUIET_FILTER: Any = ("ignore", _quiet_here, Warning, None, 0)
+_filters_lock = threading.Lock()
+
+
+class _Quiet:
+    """Ignore what this thread warns of inside the block (Pillow warns of odd EXIF, palettes and sizes)."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        filters: list[Any] = warnings.filters  # type: ignore[assignment]
+        if not filters or filters[0] is not _QUIET_FILTER:  # first use, or someone put a filter before it
+            with _filters_lock:
+                filters[:] = [_QUIET_FILTER, *(one for one in filters if one is not _QUIET_FILTER)]
+        _quiet_here.thread.depth = getattr(_quiet_here.thread, "depth", 0) + 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _quiet_here.thread.depth -= 1

@@ -1,0 +1,174 @@
+"""From a decoded image to what a network takes, and nothing else: the same value drives training and serving."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.core.errors import UsageError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+ColourOrder = Literal["RGB", "BGR"]
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """How a decoded image becomes a network's input.
+
+    Order: grey or colour; resize the shorter side; centre crop (or pad with ``fill``) to ``height_px x width_px``;
+    divide by 255; subtract ``mean``, divide by ``std``; reorder the channels.
+
+    Attributes:
+        channels: 1 (grey, by ITU-R 601 luma) or 3.
+        height_px: input height of the network.
+        width_px: input width of the network.
+        resize_px: length that the shorter side is resized to before cropping; None leaves the size alone.
+        interpolation: resampling filter, antialiased when it shrinks.
+        fill: level 0..255 of the border where the resized image is smaller than the crop.
+        mean: one value per channel, in RGB order, on the 0..1 scale.
+        std: one value per channel, in RGB order, on the 0..1 scale.
+        colour_order: order of the channels that the network takes.
+    """
+
+    channels: int
+    height_px: int
+    width_px: int
+    resize_px: int | None
+    interpolation: Interpolation = "bilinear"
+    fill: int = 0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    colour_order: ColourOrder = "RGB"
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not go together."""
+        if self.channels not in (1, 3):
+            raise UsageError(f"preprocessing takes 1 or 3 channels, got {self.channels}")
+        if self.interpolation not in _RESAMPLING:
+            raise UsageError(f"interpolation is one of {', '.join(_RESAMPLING)}, got {self.interpolation!r}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise UsageError(
+                f"preprocessing takes {self.channels} means and {self.channels} positive standard deviations,"
+                f" got {self.mean} and {self.std}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict; ``from_json`` reads it back to an equal value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Preprocessing":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            UsageError: a field is missing or unknown.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := set(record) - known:
+            raise UsageError(f"preprocessing has unknown fields: {', '.join(sorted(unknown))}")
+        try:
+            values = {**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])}
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"preprocessing is incomplete: {error}") from None
+
+
+def decode_side_px(preprocessing: Preprocessing) -> int | None:
+    """Say how small a JPEG may be decoded (shorter side) so that resizing still sees twice what it needs.
+
+    Returns:
+        Pixels of the shorter side, or None when the image is not resized and must be decoded whole.
+    """
+    return None if preprocessing.resize_px is None else 2 * preprocessing.resize_px
+
+
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Convert an 8-bit RGB or grey image to 3 channels or 1."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def resize_shorter(image: Image.Image, side_px: int, interpolation: Interpolation) -> Image.Image:
+    """Resize so that the shorter side is ``side_px``; the longer side is rounded to the nearest pixel."""
+    width, height = image.size
+    if min(width, height) == side_px:
+        return image
+    scale = side_px / min(width, height)
+    size = (max(side_px, round(width * scale)), max(side_px, round(height * scale)))
+    return image.resize(size, _RESAMPLING[interpolation])
+
+
+def resize_box(
+    image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int], interpolation: Interpolation
+) -> Image.Image:
+    """Cut ``box`` (left, top, right, bottom in pixels) and resize it to ``size`` (width, height)."""
+    return image.resize(size, _RESAMPLING[interpolation], box=box)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an image as ``H x W x C`` uint8, C being 1 or 3."""
+    array = np.asarray(image, np.uint8)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def centre(pixels: NDArray[np.uint8], height_px: int, width_px: int, fill: int) -> NDArray[np.uint8]:
+    """Cut the centre out of ``H x W x C`` pixels, or put a border of level ``fill`` around them."""
+    height, width, channels = pixels.shape
+    if (height, width) == (height_px, width_px):
+        return pixels
+    top, left = (height - height_px) // 2, (width - width_px) // 2
+    inner = pixels[max(top, 0) : max(top, 0) + height_px, max(left, 0) : max(left, 0) + width_px]
+    if inner.shape[:2] == (height_px, width_px):
+        return inner
+    out = np.full((height_px, width_px, channels), fill, np.uint8)
+    row, column = max(-top, 0), max(-left, 0)
+    out[row : row + inner.shape[0], column : column + inner.shape[1]] = inner
+    return out
+
+
+def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Apply everything up to the division by 255: the *u8* state.
+
+    Args:
+        image: a decoded 8-bit image, mode RGB or L.
+        preprocessing: what to do.
+
+    Returns:
+        ``height_px x width_px x channels`` uint8, channels in RGB order.
+    """
+    image = in_channels(image, preprocessing.channels)
+    if preprocessing.resize_px is not None:
+        image = resize_shorter(image, preprocessing.resize_px, preprocessing.interpolation)
+    return centre(pixels_of(image), preprocessing.height_px, preprocessing.width_px, preprocessing.fill)
+
+
+def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Turn *u8* or *unit* images into *normed* ones.
+
+    Args:
+        pixels: ``N x H x W x C``, RGB order; uint8 (0..255) or float32 (0..1).
+        preprocessing: gives mean, std and colour order.
+
+    Returns:
+        ``N x C x H x W`` float32 in the channels_last memory format.
+    """
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=pixels.device)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32, device=pixels.device)
+    if pixels.dtype == torch.uint8:
+        normed = pixels.to(torch.float32).sub_(mean * 255.0).mul_(1.0 / (std * 255.0))
+    else:
+        normed = (pixels - mean) / std
+    if preprocessing.colour_order == "BGR":
+        normed = normed.flip(-1)
+    return normed.permute(0, 3, 1, 2)

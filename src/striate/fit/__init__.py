@@ -1,0 +1,1 @@
+"""How networks learn: recipe, optimizer, schedule, averaging, loop, checkpoint, run folder."""

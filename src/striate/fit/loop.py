@@ -1,0 +1,345 @@
+"""The training loop: steps, validation, checkpoints, and how it stops."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.core.devices import Precision, autocast_dtype
+from striate.core.errors import InterruptedRunError, NonFiniteLossError
+from striate.core.progress import Progress, silent
+from striate.data.batch import Batch
+from striate.data.batches import Pictures, in_order, num_training_batches, shuffled
+from striate.data.dataset import ColourStatistics
+from striate.fit.average import WeightAverage, make_average
+from striate.fit.checkpoint import Position, load_checkpoint, save_checkpoint
+from striate.fit.loss import Loss
+from striate.fit.optimizer import make_optimizer
+from striate.fit.recipe import Recipe
+from striate.fit.run_folder import RunFolder, write_metrics
+from striate.fit.schedule import after_epoch, learning_rate
+from striate.score.evaluate import evaluate
+from striate.score.metrics import MultiLabelScores, Scores
+
+State = Mapping[str, torch.Tensor]
+SaveBest = Callable[[State, int, float | None], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """Everything that a training needs, put together by the caller.
+
+    Attributes:
+        net: to train, on the CPU; it is moved to ``device``.
+        train: training images.
+        val: validation images, or None when there are none.
+        colours: statistics of the training images, for augmentation.
+        recipe: how.
+        loss: objective.
+        run: where the files go.
+        save_best: called with (state, epoch from 1, validation error) when the selected weights change.
+        key: what a checkpoint must match to be resumed.
+        seed: of order, augmentation and dropout.
+        device: to train on.
+        precision: of the forward and backward pass; weights stay float32.
+        checkpoint_s: at least this many seconds pass between two checkpoints, and fifty times what one takes.
+        progress: is told about every step (stage ``train``) and epoch (stage ``epoch``).
+    """
+
+    net: nn.Module
+    train: Pictures
+    val: Pictures | None
+    colours: ColourStatistics
+    recipe: Recipe
+    loss: Loss
+    run: RunFolder
+    save_best: SaveBest
+    key: str
+    seed: int
+    device: torch.device
+    precision: Precision
+    checkpoint_s: float = 10.0
+    progress: Progress = silent
+
+
+@dataclass(slots=True)
+class _Clock:
+    """When the last checkpoint was written, how long it took, and when the last word was said."""
+
+    saved_at: float = field(default_factory=time.perf_counter)
+    save_s: float = 0.0
+    told_at: float = 0.0
+
+
+def fit(training: Training, *, resume: bool = False) -> Position:
+    """Train to the end of the recipe.
+
+    Args:
+        training: what and how.
+        resume: go on from the run folder's checkpoint, if there is one.
+
+    Returns:
+        The final position, whose history holds a row for each epoch.
+
+    Raises:
+        NonFiniteLossError: a loss or a weight is not finite; nothing was written since the last good checkpoint.
+        InterruptedRunError: Ctrl-C or SIGTERM; the state was saved first.
+        CheckpointError: ``resume`` from something damaged or foreign.
+    """
+    net, recipe = training.net, training.recipe
+    net.to(device=training.device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(net, recipe)
+    average = make_average(net, recipe)
+    position = Position()
+    torch.manual_seed(training.seed)
+    if resume and training.run.checkpoint.exists():
+        position = load_checkpoint(training.run.checkpoint, net, optimizer, average, training.key)
+        position.resumed += 1
+    clock = _Clock()
+    net.train()
+    with _stop_requests() as stopped:
+        while position.epoch < recipe.epochs:
+            _train_epoch(training, optimizer, average, position, clock, stopped)
+            _end_epoch(training, average, position)
+            last = position.epoch == recipe.epochs
+            if last and (training.val is None or recipe.select == "last"):
+                state = net.state_dict() if average is None else average.state
+                position.best_epoch = position.epoch
+                training.save_best(state, position.epoch, position.rows[-1]["val_error"])
+            if last or _is_due(training, clock):
+                _save(training, optimizer, average, position, clock)
+            write_metrics(training.run, position.rows)
+    return position
+
+
+def _train_epoch(
+    training: Training,
+    optimizer: Optimizer,
+    average: WeightAverage | None,
+    position: Position,
+    clock: _Clock,
+    stopped: threading.Event,
+) -> None:
+    recipe, device = training.recipe, training.device
+    steps = num_training_batches(training.train)
+    dtype = autocast_dtype(training.precision)
+    batches = shuffled(
+        training.train,
+        recipe.augmentation,
+        training.colours,
+        seed=training.seed,
+        epoch=position.epoch,
+        first=position.batch,
+    )
+    unread: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+    read_every = 50 if device.type == "cuda" else 1
+    started = time.perf_counter()
+    try:
+        for batch in batches:
+            lr = learning_rate(recipe, position.epoch * steps + position.batch, steps, position.plateau)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            loss, wrong = _forward(training, batch, dtype)
+            unread.append((loss.detach(), wrong, len(batch.indices)))
+            if len(unread) >= read_every:
+                _read(unread, position, lr, training)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(training.net.parameters(), recipe.clip_norm)
+            optimizer.step()
+            if average is not None:
+                average.update(training.net, position.epoch)
+            position.batch += 1
+            now = time.perf_counter()
+            if now - clock.told_at > 0.1:
+                clock.told_at = now
+                _tell(training, position, started, steps)
+            if stopped.is_set() or _is_due(training, clock):
+                _read(unread, position, lr, training)
+                position.seconds += time.perf_counter() - started
+                _save(training, optimizer, average, position, clock)
+                started = time.perf_counter()
+            if stopped.is_set():
+                raise InterruptedRunError(
+                    f"stopped in epoch {position.epoch + 1} of {recipe.epochs}, everything is saved;"
+                    f" go on with: striate train --resume {training.run.path}"
+                )
+        _read(unread, position, 0.0, training)
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
+    position.seconds += time.perf_counter() - started
+    _tell(training, position, started, steps)
+
+
+def _forward(training: Training, batch: Batch, dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss and the number of wrong answers, both on the device."""
+    images = batch.images.to(training.device, non_blocking=True)
+    labels = batch.labels.to(training.device, non_blocking=True)
+    with torch.autocast(training.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        outputs = training.net(images)
+    loss = training.loss(outputs.float(), labels)
+    with torch.no_grad():
+        if labels.ndim == 1:
+            wrong = (outputs.argmax(1) != labels).sum()
+        else:
+            wrong = ((outputs > 0) != (labels > 0.5)).any(1).sum()
+    return loss, wrong
+
+
+def _read(
+    unread: list[tuple[torch.Tensor, torch.Tensor, int]], position: Position, lr: float, training: Training
+) -> None:
+    """Move finished steps' losses into the position, and stop at one that is not a finite number."""
+    for loss, wrong, images in unread:
+        value = float(loss)
+        if not value - value == 0.0:  # true for nan and both infinities
+            raise NonFiniteLossError(_advice(training, position, f"the loss became {value}", lr))
+        position.loss_sum += value * images
+        position.wrong += float(wrong)
+        position.images += images
+    unread.clear()
+
+
+def _advice(training: Training, position: Position, what: str, lr: float) -> str:
+    kept = (
+        f"the last good checkpoint is kept in {training.run.path}"
+        if training.run.checkpoint.exists()
+        else "no checkpoint had been written yet"
+    )
+    tries = [f"--set lr={training.recipe.lr / 10:g}"]
+    if training.recipe.clip_norm is None:
+        tries.append("--set clip_norm=1")
+    if training.recipe.warmup_epochs == 0:
+        tries.append("--set warmup_epochs=1")
+    if training.precision == "bf16":
+        tries.append("--precision fp32")
+    return (
+        f"{what} in epoch {position.epoch + 1}, step {position.batch + 1} (learning rate {lr:g}); {kept};"
+        f" try {', or '.join(tries)}, in a new --out"
+    )
+
+
+def _tell(training: Training, position: Position, started: float, steps: int) -> None:
+    size = training.train.batch_images
+    speed = position.images / max(1e-9, position.seconds + time.perf_counter() - started)
+    training.progress(
+        "train",
+        min((position.epoch * steps + position.batch) * size, training.recipe.epochs * len(training.train)),
+        training.recipe.epochs * len(training.train),
+        f"epoch {position.epoch + 1}/{training.recipe.epochs}"
+        f"  loss {position.loss_sum / max(1, position.images):.4f}  {speed:,.0f} images/s",
+    )
+
+
+def _end_epoch(training: Training, average: WeightAverage | None, position: Position) -> None:
+    """Validate, keep the best weights, add a row to the history, and move on to the next epoch."""
+    recipe, net = training.recipe, training.net
+    state: State = net.state_dict() if average is None else average.state
+    bad = next((name for name, t in net.state_dict().items() if not bool(torch.isfinite(t).all())), None)
+    if bad is not None:
+        raise NonFiniteLossError(_advice(training, position, f"{bad} holds numbers that are not finite", recipe.lr))
+    steps = num_training_batches(training.train)
+    row: dict[str, float | int | None] = {
+        "epoch": position.epoch + 1,
+        "lr": learning_rate(recipe, position.epoch * steps, steps, position.plateau),
+        "train_loss": position.loss_sum / max(1, position.images),
+        "train_error": position.wrong / max(1, position.images),
+        "val_loss": None,
+        "val_error": None,
+        "images_per_s": position.images / max(1e-9, position.seconds),
+        "seconds": position.seconds,
+    }
+    if training.val is not None:
+        with _weights(net, average):
+            answers = evaluate(
+                net,
+                in_order(training.val),
+                training.val.dataset.classes,
+                device=training.device,
+                autocast_dtype=autocast_dtype(training.precision),
+            )
+        error = _error(answers.scores)
+        row["val_loss"], row["val_error"] = answers.scores.loss, error
+        if recipe.select == "best" and (position.best_error is None or error < position.best_error):
+            position.best_error, position.best_epoch = error, position.epoch + 1
+            training.save_best(state, position.best_epoch, position.best_error)
+    val_error = row["val_error"]
+    position.plateau = after_epoch(position.plateau, None if val_error is None else float(val_error), recipe)
+    position.rows.append(row)
+    position.epoch += 1
+    position.batch = position.images = 0
+    position.loss_sum = position.wrong = position.seconds = 0.0
+    training.progress("epoch", position.epoch, recipe.epochs, _row_in_words(row))
+
+
+def _error(scores: Scores | MultiLabelScores) -> float:
+    """Return the share of images with a wrong answer; with several labels, one wrong label makes it wrong."""
+    return 1.0 - scores.exact_match if isinstance(scores, MultiLabelScores) else scores.top1_error
+
+
+def _row_in_words(row: Mapping[str, float | int | None]) -> str:
+    words = f"train loss {row['train_loss']:.4f}, error {row['train_error']:.2%}"
+    if row["val_error"] is not None:
+        words += f"; validation loss {row['val_loss']:.4f}, error {row['val_error']:.2%}"
+    return f"{words}; {row['images_per_s']:,.0f} images/s"
+
+
+@contextmanager
+def _weights(net: nn.Module, average: WeightAverage | None) -> Iterator[None]:
+    """Put the averaged weights into the network for a while."""
+    if average is None:
+        yield
+        return
+    own = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.load_state_dict(average.state)
+    try:
+        yield
+    finally:
+        net.load_state_dict(own)
+
+
+def _is_due(training: Training, clock: _Clock) -> bool:
+    return time.perf_counter() - clock.saved_at >= max(training.checkpoint_s, 50 * clock.save_s)
+
+
+def _save(
+    training: Training, optimizer: Optimizer, average: WeightAverage | None, position: Position, clock: _Clock
+) -> None:
+    started = time.perf_counter()
+    save_checkpoint(training.run.checkpoint, position, training.net, optimizer, average, training.key)
+    clock.saved_at = time.perf_counter()
+    clock.save_s = clock.saved_at - started
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a flag that the loop reads between steps; a second one acts at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before: dict[int, Any] = {}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, request)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""The objective: cross-entropy for one label an image, binary cross-entropy for several."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F  # noqa: N812 (the field's name for it)
+
+from striate.core.errors import UsageError
+from striate.fit.recipe import Recipe
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def make_loss(
+    recipe: Recipe, labels: NDArray[np.generic], num_classes: int, device: torch.device, own: Loss | None = None
+) -> Loss:
+    """Build the function (outputs ``N x K``, labels) -> mean loss over the images, in nats.
+
+    Args:
+        recipe: label smoothing and class weights.
+        labels: of the training images, ``N`` int64 or ``N x K`` float (multi-label).
+        num_classes: K.
+        device: where the weights go.
+        own: the network's own objective (LeNet-5's eq. 9), which takes no smoothing and no weights.
+
+    Raises:
+        UsageError: ``own`` together with label smoothing, class weights, or multi-label data.
+    """
+    multi_label = labels.ndim == 2
+    if own is not None:
+        if recipe.label_smoothing or recipe.class_weights != "none" or multi_label:
+            raise UsageError(
+                "this network has an objective of its own, for one label an image:"
+                " --set label_smoothing=0 --set class_weights=none, or take another network"
+            )
+        return own
+    if multi_label:
+        positives = labels.astype(np.float64).sum(0)
+        weight = None
+        if recipe.class_weights == "balanced":
+            ratio = (len(labels) - positives) / np.maximum(positives, 1)
+            weight = torch.tensor(ratio, dtype=torch.float32, device=device)
+        smoothing = recipe.label_smoothing
+
+        def binary(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            smooth = targets * (1 - smoothing) + smoothing / 2
+            return F.binary_cross_entropy_with_logits(outputs.float(), smooth, pos_weight=weight)
+
+        return binary
+    class_weight = None
+    if recipe.class_weights == "balanced":
+        counts = np.bincount(labels.astype(np.int64), minlength=num_classes)
+        class_weight = torch.tensor(
+            len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device
+        )
+
+    def categorical(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs.float(), targets, class_weight, label_smoothing=recipe.label_smoothing)
+
+    return categorical

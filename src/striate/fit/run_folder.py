@@ -1,0 +1,112 @@
+"""The run folder: its files, what each holds, and how they are written."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate.core.atomic import write_text_atomic
+from striate.core.errors import CheckpointError, UsageError
+
+COLUMNS = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_error",
+    "val_loss",
+    "val_error",
+    "images_per_s",
+    "seconds",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of a run's files; every one is written to a temporary name, synced and renamed.
+
+    ``run.json`` (recipe, data, seed, environment, command), ``metrics.csv`` (one row for each epoch),
+    ``checkpoint.pt`` (the state to resume from), ``model.safetensors`` (the selected bundle), ``report.html``.
+    """
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """What the run is."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row for each epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state to resume from."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def bundle(self) -> Path:
+        """The selected weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.path / "report.html"
+
+
+def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
+    """Start a run folder with its ``run.json``.
+
+    Raises:
+        UsageError: a run is there already; nothing is overwritten.
+    """
+    run = RunFolder(path)
+    if run.settings.exists() or run.checkpoint.exists() or run.bundle.exists():
+        raise UsageError(f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out")
+    try:
+        write_settings(run, settings)
+    except OSError as error:
+        raise UsageError(f"can't write to {path} ({error.strerror}): name another --out") from None
+    return run
+
+
+def write_settings(run: RunFolder, settings: Mapping[str, Any]) -> None:
+    """Write ``run.json``."""
+    write_text_atomic(run.settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_settings(run: RunFolder) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        settings = json.loads(run.settings.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{run.path}: expected a run folder with run.json, found none: check the path") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{run.settings}: can't be read ({error}): start anew with another --out") from None
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{run.settings}: expected a JSON object: start anew with another --out")
+    return settings
+
+
+def write_metrics(run: RunFolder, history: Sequence[Mapping[str, float | int | None]]) -> None:
+    """Write ``metrics.csv`` from the whole history, so that it never disagrees with the checkpoint."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: _printed(row.get(key)) for key in COLUMNS} for row in history)
+    write_text_atomic(run.metrics, text.getvalue())
+
+
+def _printed(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.8g}"

@@ -1,0 +1,1 @@
+"""Trained networks at work: prediction for files, folders and archives."""

@@ -1,0 +1,110 @@
+"""The bundle: one pickle-free file with a network's weights and everything needed to use and to trust them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from striate.core.atomic import atomic_path
+from striate.core.errors import BundleError, UsageError
+from striate.data.preprocess import Preprocessing
+
+_FORMAT = "1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """A trained network on disk.
+
+    Attributes:
+        net: name in the list of networks.
+        net_arguments: keyword arguments that built it.
+        classes: class names in the order of the outputs.
+        multi_label: whether outputs are independent probabilities (sigmoid) instead of one distribution (softmax).
+        preprocessing: what its input went through.
+        recipe: how it was trained (``Recipe.to_json``), or empty.
+        metrics: what was measured, with the split that it was measured on.
+        data: name, fingerprint and counts of the training data.
+        versions: of striate, torch, Python.
+        seed: of the training, or None.
+        state: tensors by name, on the CPU.
+    """
+
+    net: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    state: dict[str, torch.Tensor]
+    net_arguments: dict[str, Any] = field(default_factory=dict)
+    multi_label: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    seed: int | None = None
+
+
+_JSON_FIELDS = ("net_arguments", "classes", "multi_label", "recipe", "metrics", "data", "versions", "seed")
+
+
+def save_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle atomically as ``.safetensors``, with everything but the tensors in its header metadata."""
+    metadata = {key: json.dumps(getattr(bundle, key)) for key in _JSON_FIELDS}
+    metadata |= {
+        "format": "pt",
+        "striate": _FORMAT,
+        "net": bundle.net,
+        "preprocessing": json.dumps(bundle.preprocessing.to_json()),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.state.items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle; nothing in the file is executed.
+
+    Raises:
+        BundleError: the file is missing, damaged, of another kind, or from a newer striate.
+    """
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; expected a bundle written by `striate train`") from None
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read ({error.strerror or error})") from None
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{path}: expected a .safetensors bundle, got a damaged or foreign file ({error})") from None
+    if "striate" not in metadata:
+        raise BundleError(f"{path}: holds tensors but no striate metadata; expected a bundle of `striate train`")
+    if metadata["striate"] != _FORMAT:
+        raise BundleError(f"{path}: bundle format {metadata['striate']}, expected {_FORMAT}: update striate")
+    try:
+        values = {key: json.loads(metadata[key]) for key in _JSON_FIELDS}
+        preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+        values["classes"] = tuple(str(name) for name in values["classes"])
+        return Bundle(net=metadata["net"], preprocessing=preprocessing, state=state, **values)
+    except (KeyError, TypeError, ValueError, UsageError, AttributeError) as error:
+        raise BundleError(f"{path}: damaged metadata ({error}); train again or take an older copy") from None
+
+
+def fill_network(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
+    """Load tensors into a network of exactly that shape.
+
+    Raises:
+        BundleError: a tensor is missing, left over, or of another shape.
+    """
+    try:
+        net.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BundleError(f"{name}: its tensors don't fit the network it names: {first}") from None

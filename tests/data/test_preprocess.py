@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.core.errors import UsageError
+from striate.data.preprocess import Preprocessing, centre, normalise, resize_shorter, to_pixels
+
+
+def spec(**changes):
+    base = {"channels": 3, "height_px": 4, "width_px": 4, "resize_px": None}
+    return Preprocessing(**{**base, **changes})
+
+
+def test_normalise_by_hand_and_channels_last():
+    pixels = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
+    pre = spec(mean=(0.5, 0.1, 0.2), std=(0.25, 0.5, 0.4))
+    out = normalise(pixels, pre)
+    assert out.shape == (1, 3, 1, 1)
+    np.testing.assert_allclose(out.flatten(), [-2.0, 0.2, 2.0], atol=1e-6)
+    large = normalise(torch.zeros(2, 5, 6, 3, dtype=torch.uint8), pre)
+    assert large.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalise_bgr_keeps_each_channels_own_mean():
+    pixels = torch.tensor([[[[255, 0, 0]]]], dtype=torch.uint8)
+    out = normalise(pixels, spec(mean=(0.0, 0.5, 0.25), std=(1.0, 0.5, 0.25), colour_order="BGR"))
+    np.testing.assert_allclose(out.flatten(), [-1.0, -1.0, 1.0], atol=1e-6)
+
+
+def test_unit_and_u8_agree():
+    pixels = torch.randint(0, 256, (2, 3, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pre = spec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+    np.testing.assert_allclose(normalise(pixels, pre), normalise(pixels.float() / 255, pre), atol=2e-6)
+
+
+def test_lenet_levels():
+    # LeCun et al. 1998, sec. II.B: background -0.1, foreground 1.175.
+    pre = spec(channels=1, mean=(0.1 / 1.275,), std=(1 / 1.275,))
+    out = normalise(torch.tensor([[[[0], [255]]]], dtype=torch.uint8), pre)
+    np.testing.assert_allclose(out.flatten(), [-0.1, 1.175], atol=1e-6)
+
+
+def test_mnist_goes_into_the_middle_of_32():
+    image = Image.fromarray(np.full((28, 28), 7, np.uint8))
+    out = to_pixels(image, spec(channels=1, height_px=32, width_px=32, mean=(0.0,), std=(1.0,)))
+    expected = np.zeros((32, 32, 1), np.uint8)
+    expected[2:30, 2:30] = 7
+    assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("size", [(5, 3), (3, 5), (9, 9), (4, 4)])
+def test_centre_keeps_the_centre(size):
+    pixels = np.arange(size[0] * size[1], dtype=np.uint8).reshape(*size, 1)
+    out = centre(pixels, 3, 3, fill=200)
+    top, left = (size[0] - 3) // 2, (size[1] - 3) // 2
+    assert np.array_equal(out, pixels[top : top + 3, left : left + 3])
+
+
+def test_centre_pads_and_crops_at_once():
+    out = centre(np.full((2, 6, 1), 9, np.uint8), 4, 4, fill=1)[:, :, 0]
+    assert out.tolist() == [[1] * 4, [9] * 4, [9] * 4, [1] * 4]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((500, 375), (85, 64)), ((375, 500), (64, 85)), ((10, 10), (64, 64))])
+def test_shorter_side(size, expected):
+    assert resize_shorter(Image.new("RGB", size), 64, "bilinear").size == expected
+
+
+def test_grey_weights_are_rec_601():
+    image = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))
+    pre = spec(channels=1, height_px=1, width_px=3, mean=(0.0,), std=(1.0,))
+    np.testing.assert_allclose(to_pixels(image, pre).flatten(), [76, 150, 29], atol=1)
+
+
+def test_json_round_trip_and_refusals():
+    pre = spec(mean=(0.1, 0.2, 0.3), interpolation="bicubic", resize_px=8)
+    assert Preprocessing.from_json(pre.to_json()) == pre
+    with pytest.raises(UsageError, match="unknown fields: colour"):
+        Preprocessing.from_json({**pre.to_json(), "colour": 1})
+    with pytest.raises(UsageError, match="incomplete"):
+        Preprocessing.from_json({"channels": 3})
+    with pytest.raises(UsageError, match="3 means"):
+        spec(mean=(0.0,))
