@@ -1,7 +1,8 @@
 """striate: the working laboratory for the classic convolutional networks, LeNet-5 to ResNet.
 
-``striate.train``, ``striate.resume``, ``striate.evaluate`` and ``striate.open_bundle`` do the main job from Python; each is
-described in ``striate.job``. Importing this package is light: torch is imported when one of them is first used.
+``striate.train``, ``striate.resume``, ``striate.evaluate`` and ``striate.open_bundle`` do the main job from
+Python; each is described in ``striate.job``. Importing this package is light: torch is imported when one of
+them is first used.
 """
 
 from importlib import import_module
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "open_bundle", "resume", "train"]
 
-_FROM_JOB = {"train": "train", "resume": "resume", "evaluate": "evaluate_bundle", "open_bundle": "open_bundle"}
+_FROM_JOB = {
+    "train": "train",
+    "resume": "resume",
+    "evaluate": "evaluate_bundle",
+    "open_bundle": "open_bundle",
+}
 
 
 def __getattr__(name: str) -> Any:

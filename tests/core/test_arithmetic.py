@@ -46,5 +46,6 @@ def test_ceil_mode_agrees_with_torch_pooling(size, kernel, stride, padded):
 
 
 def test_ceil_mode_reports_what_a_dropped_window_would_have_read():
-    # 4 px, window 1, stride 3, padding 0 covers px 0 and 3; with 5 px the third window would start at 6, outside.
+    # 4 px, window 1, stride 3, padding 0 covers px 0 and 3; with 5 px the third window would start at 6,
+    # outside.
     assert output_size(5, 1, stride=3, ceil_mode=True).size == 2

@@ -14,8 +14,13 @@ def test_replaces_whole_and_leaves_nothing_else(tmp_path):
 def test_an_error_keeps_the_old_file(tmp_path):
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="disk"), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("disk")
+
+    def fail():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fail()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

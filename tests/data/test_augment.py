@@ -20,7 +20,9 @@ def position_canvas(count, side):
 
 def test_crops_cover_every_place_evenly_and_half_are_mirrored():
     augmentation = Augmentation(crop_pad_px=1, flip=True)
-    out = random_crop(position_canvas(len(MANY), 4), (4, 4), augmentation, np.array([9, 9, 9], np.uint8), 0, 0, MANY)
+    out = random_crop(
+        position_canvas(len(MANY), 4), (4, 4), augmentation, np.array([9, 9, 9], np.uint8), 0, 0, MANY
+    )
     inner = out[:, 1:3, 1:3, :2].astype(int)
     mirrored = inner[:, 0, 0, 1] > inner[:, 0, 1, 1]
     assert 0.46 < mirrored.mean() < 0.54
@@ -38,7 +40,11 @@ def test_edge_fill_repeats_the_nearest_pixel():
     canvas = np.array([[[[10], [20]], [[30], [40]]]], np.uint8)
     augmentation = Augmentation(crop_pad_px=3, crop_fill="edge")
     seen = {
-        tuple(random_crop(canvas, (2, 2), augmentation, np.zeros(1, np.uint8), 0, epoch, np.array([0])).flatten())
+        tuple(
+            random_crop(
+                canvas, (2, 2), augmentation, np.zeros(1, np.uint8), 0, epoch, np.array([0])
+            ).flatten()
+        )
         for epoch in range(300)
     }
     assert (10, 10, 10, 10) in seen
@@ -106,5 +112,10 @@ def test_jitter_by_hand():
     np.testing.assert_allclose(factor, factor[0].item() * np.ones(6), rtol=1e-5)
     assert 0.5 <= factor[0] <= 1.5
     grey = torch.full((1, 2, 2, 3), 0.3)
-    for still in (replace(zero, saturation=0.9), replace(zero, contrast=0.9)):  # a grey image has nothing to change
-        np.testing.assert_allclose(shift_colours(grey.clone(), still, None, 0, 0, np.array([0])), grey, atol=1e-6)
+    for still in (
+        replace(zero, saturation=0.9),
+        replace(zero, contrast=0.9),
+    ):  # a grey image has nothing to change
+        np.testing.assert_allclose(
+            shift_colours(grey.clone(), still, None, 0, 0, np.array([0])), grey, atol=1e-6
+        )

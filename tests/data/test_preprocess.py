@@ -29,7 +29,9 @@ def test_normalise_bgr_keeps_each_channels_own_mean():
 
 
 def test_unit_and_u8_agree():
-    pixels = torch.randint(0, 256, (2, 3, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (2, 3, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     pre = spec(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     np.testing.assert_allclose(normalise(pixels, pre), normalise(pixels.float() / 255, pre), atol=2e-6)
 
@@ -62,7 +64,9 @@ def test_centre_pads_and_crops_at_once():
     assert out.tolist() == [[1] * 4, [9] * 4, [9] * 4, [1] * 4]
 
 
-@pytest.mark.parametrize(("size", "expected"), [((500, 375), (85, 64)), ((375, 500), (64, 85)), ((10, 10), (64, 64))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((500, 375), (85, 64)), ((375, 500), (64, 85)), ((10, 10), (64, 64))]
+)
 def test_shorter_side(size, expected):
     assert resize_shorter(Image.new("RGB", size), 64, "bilinear").size == expected
 

@@ -60,7 +60,9 @@ def test_rescaling_pytorchs_buffer_imitates_the_papers_form():
         (0.5 * (weight - torch.tensor([1.0, 2.0])) ** 2).sum().backward()
         optimizer.step()
         path.append(weight.detach().numpy().copy())
-    np.testing.assert_allclose(path, walk(lambda p: KrizhevskySGD(p, lr=1, momentum=0.9, weight_decay=0)), rtol=1e-12)
+    np.testing.assert_allclose(
+        path, walk(lambda p: KrizhevskySGD(p, lr=1, momentum=0.9, weight_decay=0)), rtol=1e-12
+    )
 
 
 def test_parameters_without_a_gradient_stay():

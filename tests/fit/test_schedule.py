@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +9,9 @@ from striate.fit.schedule import Plateau, after_epoch, learning_rate
 
 def rates(steps_per_epoch=10, **fields):
     recipe = Recipe(name="x", lr=1.0, **{"epochs": 10, **fields})
-    return [learning_rate(recipe, s, steps_per_epoch, Plateau()) for s in range(recipe.epochs * steps_per_epoch)]
+    return [
+        learning_rate(recipe, s, steps_per_epoch, Plateau()) for s in range(recipe.epochs * steps_per_epoch)
+    ]
 
 
 def test_steps():
@@ -39,8 +42,8 @@ def test_one_cycle_has_one_peak():
     assert found.index(max(found)) == 30
     assert max(found) == 1
     assert found[-1] == pytest.approx(1e-4)
-    assert all(a < b for a, b in zip(found[:30], found[1:31], strict=True))
-    assert all(a > b for a, b in zip(found[30:-1], found[31:], strict=True))
+    assert all(a < b for a, b in pairwise(found[:31]))
+    assert all(a > b for a, b in pairwise(found[30:]))
     assert rates(schedule="one_cycle", warmup_epochs=5.0).index(1.0) == 50
 
 

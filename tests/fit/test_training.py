@@ -18,7 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import striate
-from striate.core.errors import CheckpointError, DataError, InterruptedRunError, NonFiniteLossError, UsageError
+from striate.core.errors import (
+    CheckpointError,
+    DataError,
+    InterruptedRunError,
+    NonFiniteLossError,
+    UsageError,
+)
 from striate.fit import loop
 
 QUICK = {"batch_images": "64", "test_fraction": "0.2", "val_fraction": "0.1", "crop_pad_px": "2"}
@@ -26,7 +32,7 @@ QUICK = {"batch_images": "64", "test_fraction": "0.2", "val_fraction": "0.1", "c
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory):
-    """A folder of 60 small pictures in two classes that a network tells apart at once: light on the left or right."""
+    """A folder of 60 small pictures in two easy classes: light on the left or on the right."""
     root = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for name, side in (("left", 0), ("right", 1)):
@@ -135,7 +141,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(squares, tmp_p
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_request_saves_and_resuming_ends_with_the_same_bits(squares, tmp_path, monkeypatch, signal_number):
+def test_a_stop_request_saves_and_resuming_ends_with_the_same_bits(
+    squares, tmp_path, monkeypatch, signal_number
+):
     options = {"epochs": 3, "settings": {"flip": "true", "average": "ema", "momentum": "0.8"}}
     whole = load_file(train_on(squares, tmp_path / "whole", **options).bundle)
     calls = {"n": 0}
@@ -210,8 +218,10 @@ def test_several_labels_an_image(squares, tmp_path):
 COMMAND = [sys.executable, "-m", "striate.cli.main", "train"]
 
 
-def kill_and_resume(out: Path, arguments: list[str], moments: list[float], environment: dict[str, str]) -> int:
-    """Start a training, kill it with SIGKILL after each of the moments, resume, and let the last one finish."""
+def kill_and_resume(
+    out: Path, arguments: list[str], moments: list[float], environment: dict[str, str]
+) -> int:
+    """Start a training, kill it after each of the moments, resume, and let the last one finish."""
     kills = 0
     for moment in [*moments, None]:
         again = ["--resume", str(out)] if (out / "run.json").exists() else [*arguments, "--out", str(out)]
@@ -237,13 +247,25 @@ def kill_and_resume(out: Path, arguments: list[str], moments: list[float], envir
 
 
 def same_after_kills(tmp_path, precision, seed, moments):
-    arguments = ["lenet5_modern", "--data", "digits", "--recipe", "digits", "--epochs", "3", "--seed", str(seed)]
+    arguments = [
+        "lenet5_modern",
+        "--data",
+        "digits",
+        "--recipe",
+        "digits",
+        "--epochs",
+        "3",
+        "--seed",
+        str(seed),
+    ]
     arguments += ["--precision", precision]
     for key, value in {**QUICK, "average": "ema", "select": "best"}.items():
         arguments += ["--set", f"{key}={value}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begun = time.monotonic()
-    subprocess.run([*COMMAND, *arguments, "--out", tmp_path / "whole"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [*COMMAND, *arguments, "--out", tmp_path / "whole"], env=environment, check=True, capture_output=True
+    )
     length = time.monotonic() - begun
     kills = kill_and_resume(tmp_path / "cut", arguments, [m * length for m in moments], environment)
     whole = load_file(tmp_path / "whole" / "model.safetensors")
@@ -251,7 +273,9 @@ def same_after_kills(tmp_path, precision, seed, moments):
     assert whole.keys() == cut.keys()
     for name in whole:
         assert torch.equal(whole[name], cut[name]), name
-    final = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["net"] for run in ("whole", "cut")]
+    final = [
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["net"] for run in ("whole", "cut")
+    ]
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
     return kills
 

@@ -15,7 +15,9 @@ _SHOWN = 10
 
 
 def data(
-    where: Annotated[list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for `striate train --data`.")],
+    where: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for `striate train --data`.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Say what is in a source: classes, sizes, splits, duplicates, broken files. Nothing is changed.
@@ -40,8 +42,13 @@ def data(
 
 
 def _print(found: "Inspection") -> None:
-    out.print(f"[bold]{escape(found.name)}[/]: {found.num_images:,} images, {len(found.classes)} classes", highlight=False)
-    parts = [part for part in ("train", "val", "test", "none") if any(getattr(one, part) for one in found.classes)]
+    out.print(
+        f"[bold]{escape(found.name)}[/]: {found.num_images:,} images, {len(found.classes)} classes",
+        highlight=False,
+    )
+    parts = [
+        part for part in ("train", "val", "test", "none") if any(getattr(one, part) for one in found.classes)
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("class")
     headings = {"none": "images"}
@@ -59,11 +66,14 @@ def _print(found: "Inspection") -> None:
         out.print("[dim]no splits: training holds out validation and test images by content[/]")
     height, width = found.height_px, found.width_px
     if found.num_sizes == 1:
-        out.print(f"size     {height.median} x {width.median} px (height x width), all alike", highlight=False)
+        out.print(
+            f"size     {height.median} x {width.median} px (height x width), all alike", highlight=False
+        )
     elif found.num_sizes:
         out.print(
             f"height   {height.smallest} to {height.largest} px, median {height.median}\n"
-            f"width    {width.smallest} to {width.largest} px, median {width.median}; {found.num_sizes:,} sizes",
+            f"width    {width.smallest} to {width.largest} px, median {width.median}\n"
+            f"sizes    {found.num_sizes:,} different ones",
             highlight=False,
         )
     out.print(f"colour   {found.num_colour:,} colour, {found.num_grey:,} grey", highlight=False)
@@ -74,9 +84,11 @@ def _print(found: "Inspection") -> None:
     for note in found.notes:
         out.print(f"[dim]note     {escape(note)}[/]", highlight=False)
     if found.broken:
-        out.print(f"\n[yellow]{found.num_broken:,} broken files[/] (training leaves them out):", highlight=False)
-        for one in found.broken[:_SHOWN]:
-            out.print(f"  {escape(one.file)}: {escape(one.reason)}", highlight=False, soft_wrap=True)
+        out.print(
+            f"\n[yellow]{found.num_broken:,} broken files[/] (training leaves them out):", highlight=False
+        )
+        for broken in found.broken[:_SHOWN]:
+            out.print(f"  {escape(broken.file)}: {escape(broken.reason)}", highlight=False, soft_wrap=True)
         _more(found.num_broken)
     _print_same("identical content in several splits", found.across_splits, found.num_across_splits)
     _print_same("identical content under different labels", found.conflicting, found.num_conflicting)

@@ -15,7 +15,9 @@ _SHADES = " .:-=+*#%@"
 def main() -> None:
     """Train LeNet-5, print the test accuracy, classify ten held-out digits, and name the report."""
     begun = time.perf_counter()
-    err.print("[bold]striate demo[/]: LeNet-5 (as lectured) on 1,797 real handwritten digits", highlight=False)
+    err.print(
+        "[bold]striate demo[/]: LeNet-5 (as lectured) on 1,797 real handwritten digits", highlight=False
+    )
     import numpy as np
     import torch
 
@@ -53,13 +55,18 @@ def main() -> None:
         true = bundle.classes[int(source.labels[index])]
         right = bundle.classes[first] == true
         verdict = "[green]right[/]" if right else f"[red]wrong, it is {true}[/]"
-        words = f"[bold]{bundle.classes[first]}[/] {p:.1%}   [dim]{bundle.classes[second]} {q:.1%}[/]\n{verdict}"
+        words = (
+            f"[bold]{bundle.classes[first]}[/] {p:.1%}   [dim]{bundle.classes[second]} {q:.1%}[/]\n{verdict}"
+        )
         cells.append(f"{_drawn(np.asarray(image))}\n{words}")
     for start in range(0, len(cells), 5):
         table.add_row(*cells[start : start + 5])
     out.print(table, highlight=False)
     out.print(f"report to open: [bold]{result.report}[/]", highlight=False, soft_wrap=True)
-    out.print(f"[dim]{time.perf_counter() - begun:.0f} s in all; next: striate predict {result.run} IMAGE[/]", highlight=False)
+    out.print(
+        f"[dim]{time.perf_counter() - begun:.0f} s in all; next: striate predict {result.run} IMAGE[/]",
+        highlight=False,
+    )
 
 
 def _drawn(grey: "object") -> str:

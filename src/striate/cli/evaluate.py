@@ -17,7 +17,9 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a trained network: top-1, top-5, loss and every class, with 95% Wilson intervals.
@@ -48,7 +50,10 @@ def evaluate(
     num = scores.num_images
     table = Table(box=None, pad_edge=False, header_style="bold")
     if isinstance(scores, MultiLabelScores):
-        out.print(f"{num:,} images, loss {scores.loss:.4f} nats, all labels right {percent(scores.exact_match, num)}")
+        out.print(
+            f"{num:,} images, loss {scores.loss:.4f} nats,"
+            f" all labels right {percent(scores.exact_match, num)}"
+        )
         table.add_column("class")
         table.add_column("average precision", justify="right")
         for name, value in zip(scores.classes, scores.average_precision, strict=True):
@@ -63,15 +68,24 @@ def evaluate(
         ):
             if rate is not None and interval is not None:
                 low, high = percent(interval.low, num), percent(interval.high, num)
-                out.print(f"[bold]{words} {percent(rate, num)}[/]  (95% interval {low} to {high})", highlight=False)
+                out.print(
+                    f"[bold]{words} {percent(rate, num)}[/]  (95% interval {low} to {high})", highlight=False
+                )
         out.print(f"{num:,} images, loss {scores.loss:.4f} nats", highlight=False)
         for heading in ("class", "images", "recall", "95% interval", "precision", "F1"):
             table.add_column(heading, justify="left" if heading == "class" else "right")
         for entry in scores.per_class:
-            low, high = entry.recall_interval.low, entry.recall_interval.high
+            interval = entry.recall_interval
             values = (entry.recall, entry.precision, entry.f1)
             recall, precise, f1 = ("-" if v is None else f"{v:.1%}" for v in values)
-            table.add_row(entry.name, f"{entry.num_images:,}", recall, f"{low:.1%} to {high:.1%}", precise, f1)
+            table.add_row(
+                entry.name,
+                f"{entry.num_images:,}",
+                recall,
+                f"{interval.low:.1%} to {interval.high:.1%}",
+                precise,
+                f1,
+            )
         out.print(table)
     if result.broken:
         err.print(f"[yellow]{len(result.broken)} broken files were left out[/]; `striate data` names them")

@@ -73,7 +73,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print_error(f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where")
+        print_error(
+            f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where"
+        )
         sys.exit(1)
 
 

@@ -18,14 +18,13 @@ def nets(
     """
     from striate.nets import NETS, describe
 
-    rows = []
-    for name, entry in NETS.items():
-        summary = describe(name)
-        rows.append(
+    found = [(entry, describe(name)) for name, entry in NETS.items()]
+    if json:
+        rows = [
             {
-                "name": name,
-                "year": entry.year,
+                "name": entry.name,
                 "title": entry.title,
+                "year": entry.year,
                 "paper": entry.paper,
                 "input": list(summary.input_shape),
                 "classes": summary.num_classes,
@@ -36,27 +35,30 @@ def nets(
                 "departures": list(entry.departures),
                 "page": entry.page,
             }
-        )
-    if json:
+            for entry, summary in found
+        ]
         print(json_module.dumps(rows, indent=2, ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "year", "input", "parameters", "MACs", "recipe", "published error"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "MACs") else "left", no_wrap=heading == "name")
-    for row in rows:
-        channels, height, width = row["input"]
+    for heading in ("name", "year", "input", "parameters", "MACs", "published error"):
+        right = heading in ("parameters", "MACs")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "published error")
+    for entry, summary in found:
+        channels, height, width = summary.input_shape
+        error = (
+            "not published" if entry.published_error.startswith("not published") else entry.published_error
+        )
         table.add_row(
-            row["name"],
-            str(row["year"]),
+            entry.name,
+            str(entry.year),
             f"{channels}x{height}x{width}",
-            f"{row['parameters']:,}",
-            _millions(row["macs"]),
-            row["recipe"],
-            row["published_error"],
+            f"{summary.parameters:,}",
+            _in_short(summary.macs),
+            error.partition(" (")[0],
         )
     out.print(table)
     out.print("[dim]1 MAC = 2 FLOP; convolutions and fully connected layers, one image. Pages: docs/nets[/]")
 
 
-def _millions(macs: int) -> str:
+def _in_short(macs: int) -> str:
     return f"{macs / 1e9:.2f} G" if macs >= 1e9 else f"{macs / 1e6:.2f} M"

@@ -79,7 +79,11 @@ def _write(predictions: "Iterable[Prediction]", kind: str, columns: int) -> tupl
             cells += [""] * (2 * columns - len(cells))
             table.writerow([prediction.file, *cells, prediction.error or ""])
         elif prediction.error is not None:
-            out.print(f"{escape(prediction.file)}  [red]{escape(prediction.error)}[/]", highlight=False, soft_wrap=True)
+            out.print(
+                f"{escape(prediction.file)}  [red]{escape(prediction.error)}[/]",
+                highlight=False,
+                soft_wrap=True,
+            )
         else:
             (first, p), *others = prediction.ranked
             rest = "  ".join(f"{escape(name)} {q:.1%}" for name, q in others)

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 out = Console()
@@ -17,8 +18,8 @@ _WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
 class Listener:
     """A ``Progress`` that draws bars on a terminal and, elsewhere, prints a line for each epoch.
 
-    Everything goes to the error stream, so that results can be piped. A stage appears after half a second: short
-    ones are never seen.
+    Everything goes to the error stream, so that results can be piped. A stage appears after half a second:
+    short ones are never seen.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,9 @@ class Listener:
         if stage == "epoch":
             width = len(str(total))
             err.print(f"epoch {done:>{width}}/{total}  {note}", highlight=False)
+            return
+        if stage == "note":
+            err.print(f"[yellow]{escape(note)}[/]", highlight=False)
             return
         now = time.monotonic()
         if now - self._begun.setdefault(stage, now) < 0.5:

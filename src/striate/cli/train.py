@@ -21,26 +21,39 @@ def train(
         typer.Option(
             "--data",
             "-d",
-            help="digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar, .tar.gz or .zip of"
-            " one, or a .csv/.jsonl manifest. Several are united.",
+            help="digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar,"
+            " .tar.gz or .zip of one, or a .csv/.jsonl manifest. Several are united.",
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe; default: the network's own.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field of the recipe, e.g. --set lr=0.05. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the recipe, e.g. --set lr=0.05. Repeatable."),
     ] = None,
     arguments: Annotated[
         list[str] | None,
-        typer.Option("--arg", help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable."),
+        typer.Option(
+            "--arg", help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable."
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to create; default: under runs/.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder to create; default: under runs/.")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run folder; needs nothing else.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order, augmentation and dropout.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")] = False,
-    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints, at least.")] = 10.0,
+    compile: Annotated[
+        str,
+        typer.Option(help="auto, on or off: torch.compile; auto does so where a long training gains by it."),
+    ] = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")
+    ] = False,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Time between checkpoints, at least.")
+    ] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network on labelled images, test it, and write a report.
@@ -55,16 +68,22 @@ def train(
 
     if resume is not None:
         given = [word for word, value in (("NET", net), ("--data", data), ("--out", run)) if value]
-        given += [word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value]
+        given += [
+            word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value
+        ]
         if given:
-            raise UsageError(f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}")
+            raise UsageError(
+                f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}"
+            )
         with Listener() as listener:
             result = job.resume(resume, checkpoint_s=checkpoint_seconds, progress=listener)
     else:
         if net is None:
             raise UsageError("expected the name of a network: striate train lenet5_modern --data digits")
         if not data:
-            raise UsageError(f"expected images to learn from: striate train {net} --data FOLDER (or --data digits)")
+            raise UsageError(
+                f"expected images to learn from: striate train {net} --data FOLDER (or --data digits)"
+            )
         with Listener() as listener:
             result = job.train(
                 net,
@@ -77,6 +96,7 @@ def train(
                 seed=seed,
                 precision=precision,  # type: ignore[arg-type]
                 device=device,  # type: ignore[arg-type]
+                compile=compile,  # type: ignore[arg-type]
                 strict=strict,
                 checkpoint_s=checkpoint_seconds,
                 progress=listener,
@@ -115,7 +135,8 @@ def _print(result: "TrainResult") -> None:
         interval = scores.top1_interval
         out.print(
             f"[bold]{result.split} accuracy {percent(scores.top1, scores.num_images)}[/]"
-            f"  (95% interval {percent(interval.low, scores.num_images)} to {percent(interval.high, scores.num_images)},"
+            f"  (95% interval {percent(interval.low, scores.num_images)}"
+            f" to {percent(interval.high, scores.num_images)},"
             f" {scores.num_images:,} images)"
             + (f", top-5 {percent(scores.top5, scores.num_images)}" if scores.top5 is not None else ""),
             highlight=False,
@@ -128,7 +149,10 @@ def _print(result: "TrainResult") -> None:
         )
     out.print(f"[dim]{result.note}; weights of epoch {result.selected_epoch}[/]", highlight=False)
     if result.broken:
-        err.print(f"[yellow]{len(result.broken)} broken files were left out[/] (named in the report):", highlight=False)
+        err.print(
+            f"[yellow]{len(result.broken)} broken files were left out[/] (named in the report):",
+            highlight=False,
+        )
         for file, reason in result.broken[:5]:
             err.print(f"  {file}: {reason}", highlight=False, markup=False)
     out.print(f"report  {result.report}", highlight=False, soft_wrap=True)

@@ -26,7 +26,13 @@ class OutputSize:
 
 
 def output_size(
-    input_px: int, kernel_px: int, *, stride: int = 1, padding: int = 0, dilation: int = 1, ceil_mode: bool = False
+    input_px: int,
+    kernel_px: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
 ) -> OutputSize:
     """Count the positions of a sliding window along one axis.
 

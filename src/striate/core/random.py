@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure function of (seed, stream, counters), never of call order.
 
-Data order and augmentation draw from here, so that they are the same for (seed, epoch, image) whatever the number
-of worker threads, and the same again after a resume.
+Data order and augmentation draw from here, so that they are the same for (seed, epoch, image) whatever the
+number of worker threads, and the same again after a resume.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ def uniform(*counters: int | NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def normal(*counters: int | NDArray[np.int64]) -> NDArray[np.float64]:
-    """Draw from the standard normal distribution (Box-Muller), one number for each combination of counters."""
+    """Draw from the standard normal distribution (Box-Muller), one for each combination of counters."""
     radius = np.sqrt(-2.0 * np.log1p(-uniform(*counters, 0)))
     return radius * np.cos(2.0 * np.pi * uniform(*counters, 1))
 

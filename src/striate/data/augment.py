@@ -1,7 +1,7 @@
 """Random changes to training images, the same for (seed, epoch, image) whatever the number of threads.
 
-Geometry (crop, flip) happens on uint8 pixels, colour on the 0..1 scale. Which numbers are drawn is a pure function of
-the counters (seed, epoch, image index), see ``core.random``.
+Geometry (crop, flip) happens on uint8 pixels, colour on the 0..1 scale. Which numbers are drawn is a pure
+function of the counters (seed, epoch, image index), see ``core.random``.
 """
 
 from dataclasses import dataclass
@@ -26,13 +26,15 @@ class Augmentation:
     """What may happen to a training image; the defaults change nothing.
 
     Attributes:
-        crop_pad_px: border added on each side of the canvas before a random crop of the network's size is cut.
-        crop_fill: level of that border: ``mean`` (the training mean, zero after normalisation, as He et al. 2015
-            pad their mean-subtracted images) or ``edge`` (the nearest pixel is repeated).
+        crop_pad_px: border added on each side of the canvas before a random crop of the network's size is
+            cut.
+        crop_fill: level of that border: ``mean`` (the training mean, zero after normalisation, as He et al.
+            2015 pad their mean-subtracted images) or ``edge`` (the nearest pixel is repeated).
         flip: mirror left to right with probability 1/2.
-        resized_crop_area: smallest and largest fraction of the image's area for a random resized crop (Szegedy et
-            al. 2014, sec. 6), or None for none.
-        colour_pca_std: standard deviation of the multipliers in AlexNet's colour shift (2012, sec. 4.1), 0 for none.
+        resized_crop_area: smallest and largest fraction of the image's area for a random resized crop
+            (Szegedy et al. 2014, sec. 6), or None for none.
+        colour_pca_std: standard deviation of the multipliers in AlexNet's colour shift (2012, sec. 4.1), 0
+            for none.
         brightness: multiply all levels by a factor from [1 - b, 1 + b].
         contrast: the same about the image's mean grey.
         saturation: the same about each pixel's grey.
@@ -98,7 +100,7 @@ def flips(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.bool_
 
 @dataclass(frozen=True, slots=True)
 class RandomArea:
-    """A random resized crop before the image's size is known: tries of (area fraction, aspect ratio, place)."""
+    """A random resized crop before the image's size is known: tries of (area, aspect ratio, place)."""
 
     draws: NDArray[np.float64]
 
@@ -119,10 +121,10 @@ class RandomArea:
 def draw_area(area: tuple[float, float], seed: int, epoch: int, index: int) -> RandomArea:
     """Draw ten tries of an area fraction from ``area`` and an aspect ratio from [3/4, 4/3] (log-uniform).
 
-    Paper: Szegedy et al. 2014, "Going deeper with convolutions", sec. 6: 8 % to 100 % of the image area, aspect ratio
-        between 3/4 and 4/3.
-    Departures: the paper gives neither the distributions nor what happens when a try does not fit; both are as in
-        common practice (uniform area, log-uniform ratio, ten tries, then the central square).
+    Paper: Szegedy et al. 2014, "Going deeper with convolutions", sec. 6: 8 % to 100 % of the image area,
+        aspect ratio between 3/4 and 4/3.
+    Departures: the paper gives neither the distributions nor what happens when a try does not fit; both are
+        as in common practice (uniform area, log-uniform ratio, ten tries, then the central square).
     """
     u = uniform(seed, _AREA, epoch, index, np.arange(40, dtype=np.int64)).reshape(10, 4)
     u[:, 0] = area[0] + u[:, 0] * (area[1] - area[0])
@@ -153,8 +155,8 @@ def shift_colours(
     Args:
         unit: ``N x H x W x C`` float32 on the 0..1 scale; may be overwritten.
         augmentation: which changes, how strong.
-        principal: ``C x C``; column i is the i-th principal direction of the training set's RGB values times its
-            standard deviation (0..1 scale). Needed when ``colour_pca_std`` is positive and C is 3.
+        principal: ``C x C``; column i is the i-th principal direction of the training set's RGB values times
+            its standard deviation (0..1 scale). Needed when ``colour_pca_std`` is positive and C is 3.
         seed: of the run.
         epoch: counted from 0.
         indices: ``N`` image indices.
@@ -162,11 +164,11 @@ def shift_colours(
     Returns:
         ``N x H x W x C`` float32, clipped to 0..1 after jitter (not after the PCA shift, as in the paper).
 
-    Paper: Krizhevsky et al. 2012, sec. 4.1: add [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T with a ~ N(0, 0.1), drawn once
-        per use of an image.
-    Departures: l is the standard deviation along p, as in the author's code (``pca_stdevs``), not the eigenvalue of
-        the covariance: an eigenvalue changes with the square of the pixel scale, so the literal reading has no
-        scale-free meaning. The order of the jitter is fixed.
+    Paper: Krizhevsky et al. 2012, sec. 4.1: add [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T with a ~ N(0, 0.1), drawn
+        once per use of an image.
+    Departures: l is the standard deviation along p, as in the author's code (``pca_stdevs``), not the
+        eigenvalue of the covariance: an eigenvalue changes with the square of the pixel scale, so the literal
+        reading has no scale-free meaning. The order of the jitter is fixed.
     """
 
     def factors(stream: int, strength: float) -> torch.Tensor:

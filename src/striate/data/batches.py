@@ -42,15 +42,17 @@ def ordered_map(
 ) -> Iterator[_Out]:
     """Apply a function in threads and yield its results in the order of the items.
 
-    At most ``ahead`` results (``threads + 1`` if None) exist at a time, however slowly they are taken. 0 threads: the
-    caller's own. An error is raised where its result would have come.
+    At most ``ahead`` results (``threads + 1`` if None) exist at a time, however slowly they are taken. 0
+    threads: the caller's own. An error is raised where its result would have come.
     """
     if threads <= 0:
         yield from map(function, items)
         return
     todo = iter(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="striate-batch") as pool:
-        pending: deque[Future[_Out]] = deque(pool.submit(function, item) for item in islice(todo, ahead or threads + 1))
+        pending: deque[Future[_Out]] = deque(
+            pool.submit(function, item) for item in islice(todo, ahead or threads + 1)
+        )
         try:
             while pending:
                 result = pending.popleft().result()
@@ -97,12 +99,19 @@ def in_order(pictures: Pictures) -> Iterator[Batch]:
 
 
 def shuffled(
-    pictures: Pictures, augmentation: Augmentation, colours: ColourStatistics, *, seed: int, epoch: int, first: int = 0
+    pictures: Pictures,
+    augmentation: Augmentation,
+    colours: ColourStatistics,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield a training epoch from batch ``first`` on.
 
-    The order depends on (seed, epoch), what happens to an image on (seed, epoch, image); the number of threads changes
-    nothing. A last batch of a single image is left out: batch normalisation can't train on it.
+    The order depends on (seed, epoch), what happens to an image on (seed, epoch, image); the number of
+    threads changes nothing. A last batch of a single image is left out: batch normalisation can't train on
+    it.
     """
     order = pictures.members[permutation(len(pictures), seed, _ORDER, epoch)]
     starts = range(first * pictures.batch_images, len(order), pictures.batch_images)
@@ -123,16 +132,18 @@ def num_training_batches(pictures: Pictures) -> int:
 
 
 def canvases(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the training canvases of some images, from the store where there is one; ``N x H x W x C`` uint8."""
+    """Return the training canvases of some images, from the store if any; ``N x H x W x C`` uint8."""
     dataset = pictures.dataset
     if dataset.store is not None:
         return dataset.store.read(members)
     side = decode_side_px(dataset.canvas)
-    return np.stack([to_pixels(fetch_image(dataset.source, i, side), dataset.canvas) for i in members.tolist()])
+    return np.stack(
+        [to_pixels(fetch_image(dataset.source, i, side), dataset.canvas) for i in members.tolist()]
+    )
 
 
 def network_pixels(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return what the network sees of some images before normalisation: ``N x H x W x C`` uint8, RGB order."""
+    """Return what the network sees before normalisation: ``N x H x W x C`` uint8, RGB order."""
     pre = pictures.preprocessing
     pixels = canvases(pictures, members)
     if pixels.shape[1:3] == (pre.height_px, pre.width_px):

@@ -1,4 +1,4 @@
-"""A source that has been read once: what is in it, what is broken, who trains and who tests, and its statistics."""
+"""A source that has been read once: what is broken, who trains and who tests, its statistics."""
 
 import hashlib
 from collections.abc import Sequence
@@ -70,9 +70,9 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Choose the geometry that brings a source's images to a network's input; mean and std stay at 0 and 1.
 
-    Images that all have one size, not larger than the network's input nor smaller than three quarters of it, keep
-    their pixels and get a border (MNIST's 28 x 28 in LeNet's 32 x 32, as in the paper). All others have their shorter
-    side resized and the centre cut out.
+    Images that all have one size, not larger than the network's input nor smaller than three quarters of it,
+    keep their pixels and get a border (MNIST's 28 x 28 in LeNet's 32 x 32, as in the paper). All others have
+    their shorter side resized and the centre cut out.
 
     Args:
         source: up to 64 evenly spaced images are looked at.
@@ -154,7 +154,9 @@ def open_dataset(
     good = np.ones(num, bool)
     good[[b.index for b in seen.broken]] = False
     if not good.any():
-        raise DataError(f"{source.name}: none of its {num} images can be decoded; see `striate data {source.name}`")
+        raise DataError(
+            f"{source.name}: none of its {num} images can be decoded; see `striate data {source.name}`"
+        )
     splits = make_splits(
         source.labels,
         seen.digests,
@@ -233,5 +235,5 @@ def colour_statistics(dataset: Dataset, members: NDArray[np.int64]) -> ColourSta
 
 
 def for_network(canvas: Preprocessing, input_shape: tuple[int, int, int]) -> Preprocessing:
-    """Turn the training canvas into the preprocessing for validation and prediction: the centre of the canvas."""
+    """Turn the training canvas into the preprocessing for prediction: the centre of the canvas."""
     return replace(canvas, height_px=input_shape[1], width_px=input_shape[2])

@@ -1,4 +1,4 @@
-"""From a decoded image to what a network takes, and nothing else: the same value drives training and serving."""
+"""From a decoded image to what a network takes: the same value drives training and serving."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -26,7 +26,8 @@ _RESAMPLING = {
 class Preprocessing:
     """How a decoded image becomes a network's input.
 
-    Order: grey or colour; resize the shorter side; centre crop (or pad with ``fill``) to ``height_px x width_px``;
+    Order: grey or colour; resize the shorter side; centre crop (or pad with ``fill``) to ``height_px x
+        width_px``;
     divide by 255; subtract ``mean``, divide by ``std``; reorder the channels.
 
     Attributes:
@@ -110,7 +111,10 @@ def resize_shorter(image: Image.Image, side_px: int, interpolation: Interpolatio
 
 
 def resize_box(
-    image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int], interpolation: Interpolation
+    image: Image.Image,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    interpolation: Interpolation,
 ) -> Image.Image:
     """Cut ``box`` (left, top, right, bottom in pixels) and resize it to ``size`` (width, height)."""
     return image.resize(size, _RESAMPLING[interpolation], box=box)

@@ -18,8 +18,9 @@ _FILE_BYTES = 16 * 2**30
 class PixelStore:
     """Fixed-size uint8 images, written once each and read in any order, from any thread.
 
-    The file is anonymous: it goes away with the process, also after a SIGKILL. Its pages live in the operating
-    system's cache, which gives them up when memory is short; they do not count as this process's memory.
+    The file is anonymous: it goes away with the process, also after a SIGKILL. Its pages live in the
+    operating system's cache, which gives them up when memory is short; they do not count as this process's
+    memory.
     """
 
     def __init__(self, num_images: int, shape: tuple[int, int, int]) -> None:
@@ -31,7 +32,7 @@ class PixelStore:
         if total <= _MEMORY_BYTES:
             self._pixels = np.zeros((num_images, *shape), np.uint8)
         else:
-            self._file = tempfile.TemporaryFile(prefix="striate-")  # noqa: SIM115 (lives as long as the store)
+            self._file = tempfile.TemporaryFile(prefix="striate-")  # noqa: SIM115
             self._file.truncate(total)
             weakref.finalize(self, self._file.close)
 
@@ -65,7 +66,7 @@ class PixelStore:
 
 
 def store_for(num_images: int, shape: tuple[int, int, int]) -> PixelStore | None:
-    """Return a store if that many images may be kept (16 GiB and half of the free space at most), else None."""
+    """Return a store if that many images may be kept (at most 16 GiB and half the free space)."""
     total = num_images * int(np.prod(shape))
     if total > _MEMORY_BYTES:
         free = shutil.disk_usage(tempfile.gettempdir()).free

@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,20 @@ class Position:
     wrong: float = 0.0
     images: int = 0
     seconds: float = 0.0
-    plateau: Plateau = Plateau()
+    plateau: Plateau = field(default_factory=Plateau)
     best_error: float | None = None
     best_epoch: int = 0
-    history: list[dict[str, float | int | None]] | None = None
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
     resumed: int = 0
-
-    @property
-    def rows(self) -> list[dict[str, float | int | None]]:
-        """The history, made when first asked for."""
-        if self.history is None:
-            self.history = []
-        return self.history
 
 
 def save_checkpoint(
-    path: Path, position: Position, net: nn.Module, optimizer: Optimizer, average: WeightAverage | None, key: str
+    path: Path,
+    position: Position,
+    net: nn.Module,
+    optimizer: Optimizer,
+    average: WeightAverage | None,
+    key: str,
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -88,14 +86,16 @@ def load_checkpoint(
     """Restore a run from its checkpoint, the state of the random generators included.
 
     Raises:
-        CheckpointError: the file is damaged, holds more than tensors and plain values, or belongs to other data,
-            another recipe or another seed.
+        CheckpointError: the file is damaged, holds more than tensors and plain values, or belongs to other
+            data, another recipe or another seed.
     """
     remedy = "start anew with the same command and another --out"
     content = _read(path, remedy)
     try:
         if content["version"] != _VERSION:
-            raise CheckpointError(f"{path}: checkpoint version {content['version']}, expected {_VERSION}: {remedy}")
+            raise CheckpointError(
+                f"{path}: checkpoint version {content['version']}, expected {_VERSION}: {remedy}"
+            )
         if content["key"] != key:
             raise CheckpointError(
                 f"{path}: the data, the recipe or the network changed since this run began,"
@@ -130,7 +130,9 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
     except Exception as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({_first_line(error)}): {remedy}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a striate checkpoint, got {type(content).__name__}: {remedy}")
+        raise CheckpointError(
+            f"{path}: expected a striate checkpoint, got {type(content).__name__}: {remedy}"
+        )
     return content
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.core.devices import Precision, autocast_dtype
+from striate.core.devices import Precision, autocast_dtype, keep_freed_memory
 from striate.core.errors import InterruptedRunError, NonFiniteLossError
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
@@ -50,6 +50,8 @@ class Training:
         seed: of order, augmentation and dropout.
         device: to train on.
         precision: of the forward and backward pass; weights stay float32.
+        compiled: whether full batches run through ``torch.compile`` (needs a C++ compiler; falls back without
+            one).
         checkpoint_s: at least this many seconds pass between two checkpoints, and fifty times what one takes.
         progress: is told about every step (stage ``train``) and epoch (stage ``epoch``).
     """
@@ -66,8 +68,33 @@ class Training:
     seed: int
     device: torch.device
     precision: Precision
+    compiled: bool = False
     checkpoint_s: float = 10.0
     progress: Progress = silent
+
+
+class _Forward:
+    """The network as the loop calls it: compiled for full batches, plain for a last small one."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
+        if training.compiled:
+            self._compiled = torch.compile(training.net, dynamic=False)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map ``N x C x H x W`` images to ``N x K`` scores."""
+        if self._compiled is None or len(images) != self._training.train.batch_images:
+            return self._training.net(images)
+        try:
+            return self._compiled(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            self._compiled = None
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            self._training.progress(
+                "note", 0, None, f"torch.compile does not work here, training without it ({first})"
+            )
+            return self._training.net(images)
 
 
 @dataclass(slots=True)
@@ -90,12 +117,16 @@ def fit(training: Training, *, resume: bool = False) -> Position:
         The final position, whose history holds a row for each epoch.
 
     Raises:
-        NonFiniteLossError: a loss or a weight is not finite; nothing was written since the last good checkpoint.
+        NonFiniteLossError: a loss or a weight is not finite; nothing was written since the last good
+            checkpoint.
         InterruptedRunError: Ctrl-C or SIGTERM; the state was saved first.
         CheckpointError: ``resume`` from something damaged or foreign.
     """
     net, recipe = training.net, training.recipe
-    net.to(device=training.device, memory_format=torch.channels_last)
+    if training.device.type == "cpu":
+        keep_freed_memory()
+    net.to(training.device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(net, recipe)
     average = make_average(net, recipe)
     position = Position()
@@ -104,24 +135,26 @@ def fit(training: Training, *, resume: bool = False) -> Position:
         position = load_checkpoint(training.run.checkpoint, net, optimizer, average, training.key)
         position.resumed += 1
     clock = _Clock()
+    forward = _Forward(training)
     net.train()
     with _stop_requests() as stopped:
         while position.epoch < recipe.epochs:
-            _train_epoch(training, optimizer, average, position, clock, stopped)
+            _train_epoch(training, forward, optimizer, average, position, clock, stopped)
             _end_epoch(training, average, position)
             last = position.epoch == recipe.epochs
             if last and (training.val is None or recipe.select == "last"):
                 state = net.state_dict() if average is None else average.state
                 position.best_epoch = position.epoch
-                training.save_best(state, position.epoch, position.rows[-1]["val_error"])
+                training.save_best(state, position.epoch, position.history[-1]["val_error"])
             if last or _is_due(training, clock):
                 _save(training, optimizer, average, position, clock)
-            write_metrics(training.run, position.rows)
+            write_metrics(training.run, position.history)
     return position
 
 
 def _train_epoch(
     training: Training,
+    forward: _Forward,
     optimizer: Optimizer,
     average: WeightAverage | None,
     position: Position,
@@ -147,7 +180,7 @@ def _train_epoch(
             lr = learning_rate(recipe, position.epoch * steps + position.batch, steps, position.plateau)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            loss, wrong = _forward(training, batch, dtype)
+            loss, wrong = _loss_and_wrong(training, forward, batch, dtype)
             unread.append((loss.detach(), wrong, len(batch.indices)))
             if len(unread) >= read_every:
                 _read(unread, position, lr, training)
@@ -182,12 +215,14 @@ def _train_epoch(
     _tell(training, position, started, steps)
 
 
-def _forward(training: Training, batch: Batch, dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _loss_and_wrong(
+    training: Training, forward: _Forward, batch: Batch, dtype: torch.dtype | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss and the number of wrong answers, both on the device."""
     images = batch.images.to(training.device, non_blocking=True)
     labels = batch.labels.to(training.device, non_blocking=True)
     with torch.autocast(training.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        outputs = training.net(images)
+        outputs = forward(images)
     loss = training.loss(outputs.float(), labels)
     with torch.no_grad():
         if labels.ndim == 1:
@@ -248,7 +283,9 @@ def _end_epoch(training: Training, average: WeightAverage | None, position: Posi
     state: State = net.state_dict() if average is None else average.state
     bad = next((name for name, t in net.state_dict().items() if not bool(torch.isfinite(t).all())), None)
     if bad is not None:
-        raise NonFiniteLossError(_advice(training, position, f"{bad} holds numbers that are not finite", recipe.lr))
+        raise NonFiniteLossError(
+            _advice(training, position, f"{bad} holds numbers that are not finite", recipe.lr)
+        )
     steps = num_training_batches(training.train)
     row: dict[str, float | int | None] = {
         "epoch": position.epoch + 1,
@@ -276,7 +313,7 @@ def _end_epoch(training: Training, average: WeightAverage | None, position: Posi
             training.save_best(state, position.best_epoch, position.best_error)
     val_error = row["val_error"]
     position.plateau = after_epoch(position.plateau, None if val_error is None else float(val_error), recipe)
-    position.rows.append(row)
+    position.history.append(row)
     position.epoch += 1
     position.batch = position.images = 0
     position.loss_sum = position.wrong = position.seconds = 0.0
@@ -324,12 +361,12 @@ def _save(
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a flag that the loop reads between steps; a second one acts at once."""
+    """Turn the first Ctrl-C or SIGTERM into a flag for the loop; a second one acts at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def request(number: int, frame: FrameType | None) -> None:
         if stopped.is_set():

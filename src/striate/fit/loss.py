@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F  # noqa: N812 (the field's name for it)
+from torch.nn import functional as F
 
 from striate.core.errors import UsageError
 from striate.fit.recipe import Recipe
@@ -14,7 +14,11 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def make_loss(
-    recipe: Recipe, labels: NDArray[np.generic], num_classes: int, device: torch.device, own: Loss | None = None
+    recipe: Recipe,
+    labels: NDArray[np.generic],
+    num_classes: int,
+    device: torch.device,
+    own: Loss | None = None,
 ) -> Loss:
     """Build the function (outputs ``N x K``, labels) -> mean loss over the images, in nats.
 

@@ -15,10 +15,10 @@ class KrizhevskySGD(Optimizer):
 
     ``v <- momentum v - weight_decay lr w - lr g``, then ``w <- w + v``.
 
-    PyTorch's ``SGD`` keeps ``b <- momentum b + (g + weight_decay w)`` and steps ``w <- w - lr b``. The two walk the same
-    path while ``lr`` is constant (``v = -lr b``). They part when ``lr`` changes: here the velocity keeps the scale that it
-    had been gathered with, there it is rescaled at once. To imitate this form with the other, multiply PyTorch's
-    buffers by ``old lr / new lr`` at the change.
+    PyTorch's ``SGD`` keeps ``b <- momentum b + (g + weight_decay w)`` and steps ``w <- w - lr b``. The two
+    walk the same path while ``lr`` is constant (``v = -lr b``). They part when ``lr`` changes: here the
+    velocity keeps the scale that it had been gathered with, there it is rescaled at once. To imitate this
+    form with the other, multiply PyTorch's buffers by ``old lr / new lr`` at the change.
 
     Args:
         params: parameters or groups.
@@ -30,7 +30,9 @@ class KrizhevskySGD(Optimizer):
     Departures: none.
     """
 
-    def __init__(self, params: Any, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0005) -> None:
+    def __init__(
+        self, params: Any, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0005
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -18,6 +18,18 @@ ClassWeights = Literal["none", "balanced"]
 Selection = Literal["best", "last"]
 
 
+_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("epochs lr batch_images step_factor polynomial_power", lambda v: v > 0, "above 0"),
+    ("momentum label_smoothing ema_decay val_fraction test_fraction", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("weight_decay warmup_epochs crop_pad_px colour_pca_std plateau_drops", lambda v: v >= 0, "at least 0"),
+    ("brightness contrast saturation polyak_start_epoch", lambda v: v >= 0, "at least 0"),
+    ("dropout", lambda v: v is None or 0 <= v < 1, "in [0, 1)"),
+    ("clip_norm canvas_px", lambda v: v is None or v > 0, "above 0"),
+    ("plateau_patience_epochs", lambda v: v >= 1, "at least 1"),
+    ("resized_crop_area", lambda v: v is None or 0 < v[0] <= v[1] <= 1, "0 < smallest <= largest <= 1"),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How to train. Variants are made with ``dataclasses.replace`` or ``--set key=value``.
@@ -26,7 +38,8 @@ class Recipe:
         name: the recipe's name, shown in reports.
         epochs: passes over the training images.
         batch_images: images in a step.
-        optimizer: ``sgd`` (PyTorch's momentum), ``krizhevsky`` (momentum as in AlexNet's paper), ``nesterov``, ``adamw``.
+        optimizer: ``sgd`` (PyTorch's momentum), ``krizhevsky`` (momentum as in AlexNet's paper),
+            ``nesterov``, ``adamw``.
         lr: peak learning rate.
         momentum: of the SGD family, in [0, 1).
         weight_decay: L2 coefficient (decoupled in adamw).
@@ -45,10 +58,11 @@ class Recipe:
         ema_decay: of ``ema``; the average looks back about 1 / (1 - decay) steps.
         polyak_start_epoch: ``polyak`` averages all iterates from this epoch on.
         dropout: rate for networks that have dropout, or None for the network's own.
-        canvas_px: side that images are brought to before a crop of the network's size is cut; None: that size.
+        canvas_px: side that images are brought to before a crop of the network's size is cut; None: that
+            size.
         interpolation: resampling filter.
-        normalise: ``dataset`` (mean and std of the training images), ``lenet`` (background -0.1, foreground 1.175),
-            ``imagenet`` (the usual constants), ``half`` (levels to [-1, 1]).
+        normalise: ``dataset`` (mean and std of the training images), ``lenet`` (background -0.1, foreground
+            1.175), ``imagenet`` (the usual constants), ``half`` (levels to [-1, 1]).
         crop_pad_px: see ``Augmentation``, as are the following.
         crop_fill: ``mean`` or ``edge``.
         flip: mirror half of the images.
@@ -105,24 +119,14 @@ class Recipe:
             value = getattr(self, key)
             if not _is_a(value, hint):
                 raise UsageError(f"recipe {key}: expected {_in_words(hint)}, got {value!r}")
-        positive = ("epochs", "lr", "batch_images", "step_factor", "polynomial_power")
-        fractions = ("momentum", "label_smoothing", "ema_decay", "val_fraction", "test_fraction")
-        not_negative = ("weight_decay", "warmup_epochs", "crop_pad_px", "colour_pca_std", "plateau_drops")
-        not_negative += ("brightness", "contrast", "saturation", "polyak_start_epoch")
-        for keys, allowed, rule in (
-            (positive, lambda v: v > 0, "above 0"),
-            (fractions, lambda v: 0 <= v < 1, "in [0, 1)"),
-            (not_negative, lambda v: v >= 0, "at least 0"),
-            (("dropout",), lambda v: v is None or 0 <= v < 1, "in [0, 1)"),
-            (("clip_norm", "canvas_px"), lambda v: v is None or v > 0, "above 0"),
-            (("plateau_patience_epochs",), lambda v: v >= 1, "at least 1"),
-            (("resized_crop_area",), lambda v: v is None or 0 < v[0] <= v[1] <= 1, "0 < smallest <= largest <= 1"),
-        ):
-            for key in keys:
+        for keys, allowed, rule in _RANGES:
+            for key in keys.split():
                 if not allowed(getattr(self, key)):
                     raise UsageError(f"recipe {key}: expected {rule}, got {getattr(self, key)!r}")
         if self.val_fraction + self.test_fraction >= 1:
-            raise UsageError("recipe val_fraction + test_fraction: expected below 1, so that images are left to train on")
+            raise UsageError(
+                "recipe val_fraction + test_fraction: expected below 1, so that images are left to train on"
+            )
         if self.schedule == "plateau" and self.val_fraction == 0:
             raise UsageError("recipe schedule plateau needs validation images: --set val_fraction=0.1")
         if self.optimizer == "nesterov" and self.momentum == 0:
@@ -217,7 +221,12 @@ def _in_words(hint: Any) -> str:
 def _from_json(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         value = tuple(value)
-    if isinstance(value, int) and not isinstance(value, bool) and float in _arms(hint) and int not in _arms(hint):
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and float in _arms(hint)
+        and int not in _arms(hint)
+    ):
         return float(value)
     return value
 

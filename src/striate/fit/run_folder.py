@@ -28,7 +28,8 @@ class RunFolder:
     """Paths of a run's files; every one is written to a temporary name, synced and renamed.
 
     ``run.json`` (recipe, data, seed, environment, command), ``metrics.csv`` (one row for each epoch),
-    ``checkpoint.pt`` (the state to resume from), ``model.safetensors`` (the selected bundle), ``report.html``.
+    ``checkpoint.pt`` (the state to resume from), ``model.safetensors`` (the selected bundle),
+    ``report.html``.
     """
 
     path: Path
@@ -67,7 +68,9 @@ def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
     """
     run = RunFolder(path)
     if run.settings.exists() or run.checkpoint.exists() or run.bundle.exists():
-        raise UsageError(f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out")
+        raise UsageError(
+            f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out"
+        )
     try:
         write_settings(run, settings)
     except OSError as error:
@@ -89,9 +92,13 @@ def read_settings(run: RunFolder) -> dict[str, Any]:
     try:
         settings = json.loads(run.settings.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{run.path}: expected a run folder with run.json, found none: check the path") from None
+        raise CheckpointError(
+            f"{run.path}: expected a run folder with run.json, found none: check the path"
+        ) from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{run.settings}: can't be read ({error}): start anew with another --out") from None
+        raise CheckpointError(
+            f"{run.settings}: can't be read ({error}): start anew with another --out"
+        ) from None
     if not isinstance(settings, dict):
         raise CheckpointError(f"{run.settings}: expected a JSON object: start anew with another --out")
     return settings

@@ -21,8 +21,8 @@ class Plateau:
 def after_epoch(plateau: Plateau, error: float | None, recipe: Recipe) -> Plateau:
     """Update the memory with an epoch's validation error (a fraction).
 
-    The rate is divided once the error hasn't fallen for ``plateau_patience_epochs`` epochs, ``plateau_drops`` times
-    at most: AlexNet's and VGG's "divide by ten when the validation error stops improving", three times.
+    The rate is divided once the error hasn't fallen for ``plateau_patience_epochs`` epochs, ``plateau_drops``
+    times at most: AlexNet's and VGG's "divide by ten when the validation error stops improving", three times.
     """
     if error is None or error < plateau.best_error:
         return Plateau(plateau.best_error if error is None else error, 0, plateau.drops)
@@ -41,10 +41,10 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, plateau: Plat
         steps_per_epoch: steps in an epoch.
         plateau: memory of the plateau schedule.
 
-    Paper: ``polynomial`` (1 - t)^power as in Caffe's quick GoogLeNet solver; ``cosine`` Loshchilov and Hutter 2017,
-        eq. 5 without restarts; ``one_cycle`` Smith and Topin 2018.
-    Departures: ``one_cycle`` rises linearly from lr/25 and falls by a cosine to lr/10,000 (the paper falls linearly),
-        and leaves the momentum constant.
+    Paper: ``polynomial`` (1 - t)^power as in Caffe's quick GoogLeNet solver; ``cosine`` Loshchilov and Hutter
+        2017, eq. 5 without restarts; ``one_cycle`` Smith and Topin 2018.
+    Departures: ``one_cycle`` rises linearly from lr/25 and falls by a cosine to lr/10,000 (the paper falls
+        linearly), and leaves the momentum constant.
     """
     epoch = step / steps_per_epoch
     total = recipe.epochs * steps_per_epoch
@@ -54,7 +54,9 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, plateau: Plat
         if step < rise:
             return recipe.lr * (_ONE_CYCLE_START + (1 - _ONE_CYCLE_START) * step / rise)
         fall = (step - rise) / max(1, total - 1 - rise)
-        return recipe.lr * (_ONE_CYCLE_END + (1 - _ONE_CYCLE_END) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall))))
+        return recipe.lr * (
+            _ONE_CYCLE_END + (1 - _ONE_CYCLE_END) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
+        )
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)

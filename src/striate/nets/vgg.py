@@ -106,8 +106,8 @@ ENTRIES = (
         build=vgg16,
         recipe="vgg16",
         published_error=(
-            "ILSVRC-2012 validation, top-1/top-5: 27.0/8.8 % at a single test scale (trained at S=256, tested"
-            " densely at Q=256); 24.4/7.2 % at best (scale jitter, three scales, dense and 50 crops a scale)"
+            "27.0 % top-1, 8.8 % top-5 on ILSVRC-2012 (validation, trained at S=256, tested densely at Q=256);"
+            " 24.4/7.2 % at best (scale jitter, three scales, dense and 50 crops a scale)"
         ),
         departures=(
             "Weights start from He's normal distribution (fan-in) and biases from zero; the paper starts from"

@@ -1,18 +1,36 @@
 """The published recipes: one file each, one value each, named in ``RECIPES``.
 
-To add a recipe: write one file with a ``RECIPE`` value, its source, its expected result and the command in the
-docstring, and name it below.
+To add a recipe: write one file with a ``RECIPE`` value, its source, its expected result and the command in
+the docstring, and name it below.
 """
 
 import difflib
 
 from striate.core.errors import UsageError
 from striate.fit.recipe import Recipe
-from striate.recipes import digits, lenet5, lenet5_rbf, lenet5_shifted, photos, resnet_cifar, resnet_cifar_quick, vgg16
+from striate.recipes import (
+    digits,
+    lenet5,
+    lenet5_rbf,
+    lenet5_shifted,
+    photos,
+    resnet_cifar,
+    resnet_cifar_quick,
+    vgg16,
+)
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (digits, lenet5, lenet5_rbf, lenet5_shifted, resnet_cifar, resnet_cifar_quick, vgg16, photos)
+    for module in (
+        digits,
+        lenet5,
+        lenet5_rbf,
+        lenet5_shifted,
+        resnet_cifar,
+        resnet_cifar_quick,
+        vgg16,
+        photos,
+    )
 }
 """Every recipe by name."""
 

@@ -1,6 +1,7 @@
 """A minute's start: small grey pictures of digits, such as the 1,797 that scikit-learn carries.
 
-Source: no paper; LeNet's input levels, AdamW with one cycle, and shifts by up to two of 32 pixels. A quarter of the images is
+Source: no paper; LeNet's input levels, AdamW with one cycle, and shifts by up to two of 32 pixels. A quarter
+    of the images is
 held out for the test, so that a percentage means something.
 
 What striate reaches, with seeds, spread, time and hardware: docs/results.md.

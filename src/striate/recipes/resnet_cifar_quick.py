@@ -1,8 +1,9 @@
 """Residual networks on CIFAR-10 in half an hour on two CPU cores.
 
-Source: the images, padding, crop, flip and momentum of He et al. 2015 (see ``resnet_cifar``); the course of the rate is
-one cycle (Smith and Topin 2018), which needs far fewer passes; Nesterov's momentum and a weight decay of 5e-4, both usual
-with it.
+Source: the images, padding, crop, flip and momentum of He et al. 2015 (see ``resnet_cifar``); the course of
+    the rate is
+one cycle (Smith and Topin 2018), which needs far fewer passes; Nesterov's momentum and a weight decay of
+5e-4, both usual with it.
 
 What striate reaches, with seeds, spread, time and hardware: docs/results.md.
 

@@ -27,7 +27,8 @@ class Prediction:
 
     Attributes:
         file: the path as it was given or found; members of an archive as ``ARCHIVE/MEMBER``.
-        ranked: (class name, probability) of the most probable classes, falling; empty when the image is broken.
+        ranked: (class name, probability) of the most probable classes, falling; empty when the image is
+            broken.
         error: why the image could not be read, or None.
     """
 
@@ -47,7 +48,8 @@ class Item:
 def find_images(paths: Iterable[str | Path]) -> Iterator[Item]:
     """Yield the images of files, folders (with all below them) and archives, in the order given.
 
-    A file that is named is always tried; inside folders and archives only files with an image's extension are.
+    A file that is named is always tried; inside folders and archives only files with an image's extension
+    are.
 
     Raises:
         UsageError: a path does not exist.
@@ -78,7 +80,7 @@ def predict(
     device: torch.device | str = "cpu",
     precision: Precision = "fp32",
 ) -> Iterator[Prediction]:
-    """Classify a stream of images; each result comes as soon as its batch is through, in the order of the items.
+    """Classify a stream of images; results come batch by batch, in the order of the items.
 
     Args:
         net: the network of ``open_bundle``, in eval mode, on ``device``.
@@ -127,7 +129,10 @@ def _rank(
 ) -> list[tuple[tuple[str, float], ...]]:
     dtype = autocast_dtype(precision)
     images = normalise(torch.from_numpy(np.stack(pixels)).to(device), bundle.preprocessing)
-    with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
+    ):
         logits = net(images).float()
     probabilities = logits.sigmoid() if bundle.multi_label else logits.softmax(1)
     values, places = probabilities.cpu().sort(dim=1, descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""The bundle: one pickle-free file with a network's weights and everything needed to use and to trust them."""
+"""The bundle: one pickle-free file with weights and everything needed to use and to trust them."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,8 @@ class Bundle:
         net: name in the list of networks.
         net_arguments: keyword arguments that built it.
         classes: class names in the order of the outputs.
-        multi_label: whether outputs are independent probabilities (sigmoid) instead of one distribution (softmax).
+        multi_label: whether outputs are independent probabilities (sigmoid) instead of one distribution
+            (softmax).
         preprocessing: what its input went through.
         recipe: how it was trained (``Recipe.to_json``), or empty.
         metrics: what was measured, with the split that it was measured on.
@@ -53,7 +54,7 @@ _JSON_FIELDS = ("net_arguments", "classes", "multi_label", "recipe", "metrics", 
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Write a bundle atomically as ``.safetensors``, with everything but the tensors in its header metadata."""
+    """Write a bundle atomically as ``.safetensors``; all but the tensors is in its header."""
     metadata = {key: json.dumps(getattr(bundle, key)) for key in _JSON_FIELDS}
     metadata |= {
         "format": "pt",
@@ -83,9 +84,13 @@ def load_bundle(path: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{path}: can't be read ({error.strerror or error})") from None
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise BundleError(f"{path}: expected a .safetensors bundle, got a damaged or foreign file ({error})") from None
+        raise BundleError(
+            f"{path}: expected a .safetensors bundle, got a damaged or foreign file ({error})"
+        ) from None
     if "striate" not in metadata:
-        raise BundleError(f"{path}: holds tensors but no striate metadata; expected a bundle of `striate train`")
+        raise BundleError(
+            f"{path}: holds tensors but no striate metadata; expected a bundle of `striate train`"
+        )
     if metadata["striate"] != _FORMAT:
         raise BundleError(f"{path}: bundle format {metadata['striate']}, expected {_FORMAT}: update striate")
     try:
