@@ -31,6 +31,13 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).mean())
 
 
+def test_damaged_tiffs_write_nothing_to_the_error_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    for file in ("tiff/crash-1185209cf7655b5aed8ae5e77784dfdd18ab59e9.tif", "tiff/crash-2020-10-test.tif"):
+        with pytest.raises(BrokenImageError):
+            picture(file)
+    assert capfd.readouterr().err == ""
+
+
 def test_every_file_decodes_or_is_quarantined_as_the_manifest_says() -> None:
     rows = list(csv.DictReader(io.StringIO(files()["manifest.csv"].decode())))
     assert len(rows) == 101

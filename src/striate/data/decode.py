@@ -48,6 +48,9 @@ from PIL import (  # the plugins register themselves when they are imported
 )
 
 from striate.core.errors import BrokenImageError
+from striate.data.libtiff import silence_libtiff
+
+silence_libtiff()
 
 MAX_PIXELS: Final = 90_000_000
 """The default limit on the pixels of one image, checked against its header before anything is decoded."""

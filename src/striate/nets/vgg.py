@@ -106,7 +106,7 @@ ENTRIES = (
         build=vgg16,
         recipe="vgg16",
         published_error=(
-            "27.0 % top-1, 8.8 % top-5 on ILSVRC-2012 (validation, trained at S=256, tested densely at Q=256);"
+            "27.0 % top-1, 8.8 % top-5 on ILSVRC-2012 (validation; trained at S=256, dense at Q=256);"
             " 24.4/7.2 % at best (scale jitter, three scales, dense and 50 crops a scale)"
         ),
         departures=(
