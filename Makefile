@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/python -m striate.cli.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not peer"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu and not peer"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=["cifar10"])
     parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--images", type=int, default=0, help="training images (0: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
@@ -38,6 +39,8 @@ def main() -> None:
     parts = {}
     for code, name in enumerate(SPLIT_NAMES):
         members = np.flatnonzero(source.splits == code)
+        if name == "train" and options.images:
+            members = np.random.default_rng(0).permutation(members)[: options.images]
         if len(members):
             pixels = np.stack([np.asarray(image) for image in peer_images(source, members)])
             parts[name] = (pixels, source.labels[members])

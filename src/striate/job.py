@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from striate.core.devices import (
     pick_device,
     pick_precision,
 )
-from striate.core.errors import CheckpointError, DataError, UsageError
+from striate.core.errors import CheckpointError, DataError, StriateError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batches import Pictures, in_order, network_pixels
 from striate.data.dataset import (
@@ -42,13 +42,14 @@ from striate.data.dataset import (
     for_network,
     open_dataset,
 )
+from striate.data.named import NAMES
 from striate.data.preprocess import Preprocessing
 from striate.data.sources import Source, open_source
 from striate.fit.checkpoint import Position
 from striate.fit.loop import Training, fit
 from striate.fit.loss import make_loss
 from striate.fit.recipe import Normalisation, Recipe, change
-from striate.fit.run_folder import RunFolder, create_run, read_settings
+from striate.fit.run_folder import RunFolder, abandon_run, create_run, read_settings
 from striate.nets import build, describe, find
 from striate.recipes import find_recipe
 from striate.score.evaluate import Evaluation, evaluate, worst_mistakes
@@ -64,6 +65,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # 1.275).
 _LENET_MEAN, _LENET_STD = 0.1 / 1.275, 1 / 1.275
 _MISTAKES = 24
+_TEST_BATCH = 256
 # Below this many multiply-accumulates in all, compiling (about a minute) costs more than it saves on a CPU.
 _WORTH_COMPILING_MACS = 2e13
 
@@ -167,8 +169,8 @@ def train(
     chosen = change(chosen, settings or {})
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
-    if seed < 0:
-        raise UsageError(f"expected a seed of at least 0, got {seed}")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected a seed from 0 to 2**63 - 1, got {seed}")
     if compile not in ("auto", "on", "off"):
         raise UsageError(f"expected --compile auto, on or off, got {compile!r}")
     where = [data] if isinstance(data, str | Path) else list(data)
@@ -187,14 +189,25 @@ def train(
         compile=compile,
         strict=strict,
         command=_command(
-            net, where, recipe, chosen, settings or {}, epochs, net_arguments or {}, seed, strict
+            net,
+            where,
+            recipe,
+            chosen,
+            settings or {},
+            epochs,
+            net_arguments or {},
+            {"seed": seed, "precision": precision, "device": device, "compile": compile, "strict": strict},
         ),
     )
     describe(net, num_classes=2, **plan.net_arguments)  # refuses wrong arguments before anything is read
     folder = Path(out) if out is not None else _default_out(net, where)
     source = open_source(where, progress=progress)
     run = create_run(folder, _plan_to_json(plan))
-    return _carry_out(plan, run, source, resume=False, checkpoint_s=checkpoint_s, progress=progress)
+    try:
+        return _carry_out(plan, run, source, resume=False, checkpoint_s=checkpoint_s, progress=progress)
+    except StriateError:
+        abandon_run(run)
+        raise
 
 
 def resume(run: str | Path, *, checkpoint_s: float = 10.0, progress: Progress = silent) -> TrainResult:
@@ -237,7 +250,6 @@ class EvaluateResult:
         files: name of each image, in the order of the answers.
         split: which images were taken, in words.
         broken: files left out, with reasons.
-        num_unseen_classes: classes of the data that the network does not know (their images were left out).
     """
 
     evaluation: Evaluation
@@ -274,6 +286,10 @@ def evaluate_bundle(
         BundleError: the bundle can't be used.
         DataError: the classes differ, or the split is empty.
     """
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+    place = pick_device(device)
+    chosen_precision = pick_precision(precision, place)
     net, record = open_bundle(bundle)
     source = _with_classes(
         open_source(data if isinstance(data, str | Path) else list(data), progress=progress), record
@@ -288,14 +304,13 @@ def evaluate_bundle(
         progress=progress,
     )
     members, words = _choose_split(dataset, record, split)
-    place = pick_device(device)
     pictures = _pictures(dataset, members, record.preprocessing, batch_images, place)
     evaluation = evaluate(
         net.to(place),
         in_order(pictures),
         record.classes,
         device=place,
-        autocast_dtype=autocast_dtype(pick_precision(precision, place)),
+        autocast_dtype=autocast_dtype(chosen_precision),
         total=len(members),
         progress=progress,
     )
@@ -314,7 +329,8 @@ def _carry_out(
     device = torch.device(plan.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CheckpointError(f"{run.path}: began on a GPU and none is here: resume it where there is one")
-    with _threads(plan.threads):
+    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with _threads(plan.threads), torch.random.fork_rng(devices=gpus):
         torch.manual_seed(plan.seed)
         num_classes = len(source.classes)
         net = build(plan.net, num_classes=num_classes, **plan.net_arguments)
@@ -334,7 +350,12 @@ def _carry_out(
         train_pictures = _pictures(dataset, dataset.splits.train, preprocessing, recipe.batch_images, device)
         val_pictures = None
         if len(dataset.splits.val):
-            val_pictures = _pictures(dataset, dataset.splits.val, preprocessing, 256, device)
+            size = min(_TEST_BATCH, recipe.batch_images)
+            val_pictures = _pictures(dataset, dataset.splits.val, preprocessing, size, device)
+        elif recipe.schedule == "plateau":
+            raise UsageError(
+                "recipe schedule plateau needs validation images and there are too few: use more images"
+            )
         template = Bundle(
             net=plan.net,
             net_arguments=plan.net_arguments,
@@ -393,7 +414,9 @@ def _finish(
     if len(members):
         evaluation = evaluate(
             net.to(device),
-            in_order(_pictures(dataset, members, preprocessing, 256, device)),
+            in_order(
+                _pictures(dataset, members, preprocessing, min(_TEST_BATCH, plan.recipe.batch_images), device)
+            ),
             dataset.classes,
             device=device,
             autocast_dtype=autocast_dtype(plan.precision),  # type: ignore[arg-type]
@@ -440,16 +463,16 @@ def _report(
     if plan.recipe.average != "none":
         rule += f", {plan.recipe.average} average of the weights"
     return RunReport(
-        title=f"{entry.title} on {Path(dataset.source.name).name}",
+        title=f"{entry.title} on {_data_name(plan)}",
         net=plan.net,
         num_parameters=summary.parameters,
         macs=summary.macs,
         input_shape=summary.input_shape,
         paper=entry.paper,
-        data=Path(dataset.source.name).name,
+        data=_data_name(plan),
         num_images={name: count for name, count in result.num_images.items() if count},
         classes=dataset.classes,
-        split_notes=(*_made(dataset), *dataset.source.notes),
+        split_notes=(*_made(dataset), *dataset.notes, *dataset.source.notes),
         quarantined=result.broken,
         history=result.history,
         selected_epoch=result.selected_epoch,
@@ -457,6 +480,7 @@ def _report(
         test=result.scores if isinstance(result.scores, Scores) else None,
         test_split=result.split,
         test_note=result.note,
+        test_summary=_multi_label_summary(result),
         mistakes=_mistakes(dataset, evaluation, net),
         filters=_first_filters(net),
         recipe={key: value for key, value in plan.recipe.to_json().items() if key != "name"}
@@ -471,6 +495,16 @@ def _report(
         wall_s=result.seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         num_resumes=position.resumed,
+    )
+
+
+def _multi_label_summary(result: TrainResult) -> str:
+    scores = result.scores
+    if not isinstance(scores, MultiLabelScores) or scores.mean_average_precision is None:
+        return ""
+    return (
+        f"reaches a mean average precision of {scores.mean_average_precision:.3f} on {scores.num_images:,}"
+        f" {result.split} images; every label is right on {scores.exact_match:.1%} of them"
     )
 
 
@@ -533,8 +567,6 @@ def _choose_split(dataset: Dataset, record: Bundle, split: Split) -> tuple[NDArr
     if split == "all":
         return everything, "all images"
     if split != "auto":
-        if split not in parts:
-            raise UsageError(f"expected a split out of auto, {', '.join(parts)}, all; got {split!r}")
         if not len(parts[split]):
             there = ", ".join(f"{name} {len(members):,}" for name, members in parts.items() if len(members))
             raise DataError(
@@ -547,14 +579,22 @@ def _choose_split(dataset: Dataset, record: Bundle, split: Split) -> tuple[NDArr
         if len(parts[name]) and (code in official or trained_on_this):
             made = "" if code in official else " (held out from this bundle's training)"
             return parts[name], f"{name} split{made}"
+    if trained_on_this:
+        return everything, "all images, those it was trained on included: this says nothing about new images"
     return (
         everything,
-        "all images (this source has no held-out part, and the bundle was trained on other data)",
+        "all images (the source names no test part; some may be among those the bundle was trained on)",
     )
 
 
 def _with_classes(source: Source, record: Bundle) -> Source:
     """Renumber a source's labels to the bundle's classes."""
+    if source.multi_label != record.multi_label:
+        kinds = ("one label an image", "several labels an image")
+        raise DataError(
+            f"{source.name}: expected {kinds[record.multi_label]}, as the bundle was trained, got"
+            f" {kinds[source.multi_label]}: use data of the same kind"
+        )
     if source.classes == record.classes:
         return source
     unknown = sorted(set(source.classes) - set(record.classes))
@@ -649,6 +689,11 @@ def _num_images(dataset: Dataset) -> dict[str, int]:
     return {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
 
 
+def _data_name(plan: _Plan) -> str:
+    """Name the data without the folders they are in."""
+    return " and ".join(Path(part).name for part in plan.data)
+
+
 def _made(dataset: Dataset) -> tuple[str, ...]:
     """Say in a sentence which splits are striate's own."""
     made = dataset.splits.made
@@ -674,18 +719,17 @@ def _versions() -> dict[str, str]:
 
 def _key(plan: _Plan, dataset: Dataset) -> str:
     """Name the experiment: a checkpoint goes on only under the same one."""
-    parts = [
-        plan.net,
-        plan.net_arguments,
-        plan.recipe.to_json(),
-        plan.seed,
-        plan.precision,
-        dataset.fingerprint,
-    ]
+    # Order and augmentation go by an image's place in the source, so the order of the images counts too.
+    order = hashlib.blake2b(np.ascontiguousarray(dataset.scan.digests).data, digest_size=16)
+    order.update(np.ascontiguousarray(dataset.source.labels).data)
+    parts = [plan.net, plan.net_arguments, plan.recipe.to_json(), plan.seed, plan.precision]
+    parts += [dataset.fingerprint, order.hexdigest()]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _absolute(part: str | Path) -> str:
+    if str(part) in NAMES:
+        return str(part)
     path = Path(part)
     return str(path.absolute()) if path.exists() else str(part)
 
@@ -706,8 +750,7 @@ def _command(
     settings: Mapping[str, str],
     epochs: int | None,
     net_arguments: Mapping[str, Any],
-    seed: int,
-    strict: bool,
+    options: Mapping[str, object],
 ) -> str:
     words = ["striate", "train", net]
     for part in where:
@@ -721,9 +764,11 @@ def _command(
         words += ["--arg", f"{key}={value}"]
     if epochs is not None:
         words += ["--epochs", str(epochs)]
-    words += ["--seed", str(seed)]
-    if strict:
-        words.append("--strict")
+    for key, value in options.items():
+        if isinstance(value, bool):
+            words += [f"--{key}"] if value else []
+        elif value != "auto":
+            words += [f"--{key}", str(value)]
     return shlex.join(words)
 
 
@@ -761,14 +806,14 @@ def _plan_to_json(plan: _Plan) -> dict[str, Any]:
 def _plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> _Plan:
     try:
         return _Plan(
-            net=record["net"],
+            net=str(record["net"]),
             net_arguments=dict(record["net_arguments"]),
-            data=[str(part) for part in record["data"]],
+            data=[str(part) for part in list(record["data"])],
             recipe=Recipe.from_json(record["recipe"]),
             seed=int(record["seed"]),
             device=record["device"],
             precision=record["precision"],
-            threads=int(record["threads"]),
+            threads=max(1, int(record["threads"])),
             compile=record["compile"],
             strict=bool(record["strict"]),
             command=record["command"],

@@ -141,6 +141,13 @@ def test_nets(run):
         (["train", "lenet5", "-d", "nowhere/at/all"], 2, "nowhere/at/all"),
         (["train", "--resume", "nowhere"], 1, "expected a run folder"),
         (["train", "lenet5", "--resume", "nowhere"], 2, "it takes no NET"),
+        (
+            ["train", "--resume", "nowhere", "--seed", "3", "--precision", "bf16"],
+            2,
+            "it takes no --seed, --precision",
+        ),
+        (["evaluate", "nowhere", "-d", "digits", "--split", "half"], 2, "expected a split"),
+        (["train", "lenet5", "-d", "digits", "--epochs", "0"], 2, "--epochs"),
         (["evaluate", "nowhere", "-d", "digits"], 1, "no such file"),
         (["predict", "nowhere", "x.jpg"], 1, "no such file"),
         (["data", "nowhere"], 2, "nowhere"),
@@ -183,3 +190,18 @@ def test_help_does_not_import_torch():
     program += "print('HEAVY' if {'torch', 'numpy', 'PIL'} & set(sys.modules) else 'LIGHT')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("LIGHT")
+
+
+def test_names_with_markup_in_them_are_printed_as_they_are(run, trained, tmp_path):
+    root = trained[0]
+    lines = ["path,label"]
+    for name in ("dark", "light"):
+        lines += [f"{root / 'photos' / name / f'{k}.png'},[/]{name}" for k in range(20)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    out = tmp_path / "o[dd] [/x]"
+    code, printed, err = run("train", "lenet5_modern", "-d", tmp_path / "list.csv", "--epochs", 1, "-o", out)
+    assert code == 0, err
+    assert str(out) in printed.replace("\n", "")
+    code, printed, err = run("evaluate", out, "-d", tmp_path / "list.csv", "--split", "all")
+    assert code == 0, err
+    assert "[/]dark" in printed

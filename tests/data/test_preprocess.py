@@ -86,3 +86,30 @@ def test_json_round_trip_and_refusals():
         Preprocessing.from_json({"channels": 3})
     with pytest.raises(UsageError, match="3 means"):
         spec(mean=(0.0,))
+
+
+def test_larger_images_are_resized_even_where_small_ones_keep_their_pixels():
+    pre = spec(channels=1, mean=(0.0,), std=(1.0,))
+    image = Image.fromarray(np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4), np.ones((10, 10), np.uint8)))
+    assert np.array_equal(
+        to_pixels(image.resize((4, 4), Image.Resampling.BOX), pre)[:, :, 0].ravel(), range(16)
+    )
+    shrunk = to_pixels(image, pre)[:, :, 0]
+    assert shrunk.shape == (4, 4)
+    np.testing.assert_allclose(shrunk.ravel(), range(16), atol=1)
+
+
+def test_an_endless_strip_costs_no_more_than_its_middle():
+    strip = Image.new("L", (300_000, 1), 9)
+    strip.paste(200, (149_995, 0, 150_005, 1))
+    assert resize_shorter(strip, 32, "bilinear").size == (512, 32)
+    pre = spec(channels=1, height_px=32, width_px=32, resize_px=32, mean=(0.0,), std=(1.0,))
+    assert (
+        to_pixels(strip, pre) == 200
+    ).mean() > 0.6  # the ten middle pixels, 32 px wide each, fill the crop
+
+
+@pytest.mark.parametrize("wrong", [{"height_px": "x"}, {"resize_px": -3}, {"width_px": 0}, {"fill": -1}])
+def test_sizes_are_whole_numbers(wrong):
+    with pytest.raises(UsageError, match="expected a whole number of pixels"):
+        spec(**wrong)

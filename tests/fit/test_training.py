@@ -81,12 +81,12 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(squares
 
 def test_training_disturbs_no_global_random_state_or_thread_count(squares, tmp_path):
     torch.manual_seed(123)
-    threads = torch.get_num_threads()
-    net, _ = striate.open_bundle(train_on(squares, tmp_path / "run", epochs=1).bundle)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    result = train_on(squares, tmp_path / "run", epochs=1)
+    assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
+    net, _ = striate.open_bundle(result.bundle)
     assert not net.training
-    before = torch.get_rng_state()
-    striate.open_bundle(tmp_path / "run")
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 
+from rich.markup import escape
 from rich.table import Table
 
 from striate.cli.show import Listener, err, out, percent, print_error
@@ -62,9 +63,10 @@ def main() -> None:
     for start in range(0, len(cells), 5):
         table.add_row(*cells[start : start + 5])
     out.print(table, highlight=False)
-    out.print(f"report to open: [bold]{result.report}[/]", highlight=False, soft_wrap=True)
+    out.print(f"report to open: [bold]{escape(str(result.report))}[/]", highlight=False, soft_wrap=True)
     out.print(
-        f"[dim]{time.perf_counter() - begun:.0f} s in all; next: striate predict {result.run} IMAGE[/]",
+        f"[dim]{time.perf_counter() - begun:.0f} s in all;"
+        f" next: striate predict {escape(str(result.run))} IMAGE[/]",
         highlight=False,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from striate.cli.show import Listener, err, out, percent
@@ -46,7 +47,7 @@ def evaluate(
         record = {"bundle": str(bundle), "split": result.split, "broken": broken, **scores.to_json()}
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
-    out.print(f"[bold]{bundle}[/] on {', '.join(data)}: {result.split}", highlight=False)
+    out.print(f"[bold]{escape(str(bundle))}[/] on {escape(', '.join(data))}: {result.split}", highlight=False)
     num = scores.num_images
     table = Table(box=None, pad_edge=False, header_style="bold")
     if isinstance(scores, MultiLabelScores):
@@ -57,7 +58,7 @@ def evaluate(
         table.add_column("class")
         table.add_column("average precision", justify="right")
         for name, value in zip(scores.classes, scores.average_precision, strict=True):
-            table.add_row(name, "-" if value is None else f"{value:.3f}")
+            table.add_row(escape(name), "-" if value is None else f"{value:.3f}")
         mean = scores.mean_average_precision
         table.add_row("[bold]mean[/]", "-" if mean is None else f"[bold]{mean:.3f}[/]")
         out.print(table)
@@ -79,7 +80,7 @@ def evaluate(
             values = (entry.recall, entry.precision, entry.f1)
             recall, precise, f1 = ("-" if v is None else f"{v:.1%}" for v in values)
             table.add_row(
-                entry.name,
+                escape(entry.name),
                 f"{entry.num_images:,}",
                 recall,
                 f"{interval.low:.1%} to {interval.high:.1%}",

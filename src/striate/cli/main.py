@@ -1,7 +1,8 @@
 """The command ``striate``."""
 
+import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,33 +51,45 @@ def main() -> None:
     debug = "--debug" in arguments
     if debug:  # accepted anywhere, also behind the command
         arguments = ["--debug", *(word for word in arguments if word != "--debug")]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold anything
     try:
-        app(args=arguments, prog_name="striate")
-    except StriateError as error:
-        if debug:
-            raise
-        print_error(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print_error("interrupted")
+        sys.exit(app(args=arguments, prog_name="striate", standalone_mode=False) or 0)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("interrupted; a training that had begun goes on with: striate train --resume RUN")
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except MemoryError:
-        if debug:
-            raise
-        print_error("out of memory: use smaller batches (--set batch_images=32) or a smaller network")
-        sys.exit(1)
     except Exception as error:
+        if hasattr(error, "format_message"):  # the option parser's own errors
+            _print_usage_error(error)
+            sys.exit(2)
         if debug:
             raise
-        print_error(
-            f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where"
+        print_error(_in_one_line(error))
+        sys.exit(error.exit_code if isinstance(error, StriateError) else 1)
+
+
+def _print_usage_error(error: Any) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        print_error(f"{error.format_message()} (--help shows what there is)")
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, StriateError):
+        return str(error)
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in str(error):
+        return (
+            "out of memory: use smaller batches (--set batch_images=32), a smaller network or smaller images"
         )
-        sys.exit(1)
+    return f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where"
 
 
 if __name__ == "__main__":

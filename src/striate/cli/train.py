@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from striate.cli.show import Listener, err, out, percent
 from striate.core.errors import UsageError
@@ -41,7 +42,9 @@ def train(
         Path | None, typer.Option("--out", "-o", help="Run folder to create; default: under runs/.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run folder; needs nothing else.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order, augmentation and dropout.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of weights, order, augmentation and dropout; default 0.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     compile: Annotated[
@@ -71,6 +74,10 @@ def train(
         given += [
             word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value
         ]
+        given += [word for word, value in (("--arg", arguments), ("--strict", strict)) if value]
+        given += [] if seed is None else ["--seed"]
+        for word, value in (("--precision", precision), ("--device", device), ("--compile", compile)):
+            given += [word] if value != "auto" else []
         if given:
             raise UsageError(
                 f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}"
@@ -93,7 +100,7 @@ def train(
                 epochs=epochs,
                 net_arguments={key: _value(text) for key, text in _pairs("--arg", arguments or []).items()},
                 out=run,
-                seed=seed,
+                seed=seed or 0,
                 precision=precision,  # type: ignore[arg-type]
                 device=device,  # type: ignore[arg-type]
                 compile=compile,  # type: ignore[arg-type]
@@ -129,7 +136,10 @@ def _print(result: "TrainResult") -> None:
     from striate.score.metrics import Scores
 
     parts = ", ".join(f"{count:,} {name}" for name, count in result.num_images.items() if count)
-    out.print(f"[bold]{result.run}[/]: {parts} images, {result.seconds:,.0f} s of training", highlight=False)
+    out.print(
+        f"[bold]{escape(str(result.run))}[/]: {parts} images, {result.seconds:,.0f} s of training",
+        highlight=False,
+    )
     scores = result.scores
     if isinstance(scores, Scores):
         interval = scores.top1_interval
@@ -155,8 +165,8 @@ def _print(result: "TrainResult") -> None:
         )
         for file, reason in result.broken[:5]:
             err.print(f"  {file}: {reason}", highlight=False, markup=False)
-    out.print(f"report  {result.report}", highlight=False, soft_wrap=True)
-    out.print(f"bundle  {result.bundle}", highlight=False, soft_wrap=True)
+    out.print(f"report  {escape(str(result.report))}", highlight=False, soft_wrap=True)
+    out.print(f"bundle  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
 
 
 def _to_json(result: "TrainResult") -> dict[str, Any]:

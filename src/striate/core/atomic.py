@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from striate.core.errors import WriteError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -14,10 +16,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     A crash at any moment leaves either the old file or the new one, never a part of one. The temporary name
     starts with a dot and ends in ``.tmp``; a left-over of a killed process is harmless.
+
+    Raises:
+        WriteError: the folder can't be made or written to, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     temporary = Path(name)
     try:
         yield temporary
@@ -28,6 +36,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -42,6 +52,13 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 text to ``path`` atomically."""
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def _unwritable(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"can't write {path} ({error.strerror or error}): free some space or name another folder;"
+        " a run that was begun goes on with `striate train --resume RUN`"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

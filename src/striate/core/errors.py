@@ -46,5 +46,9 @@ class NonFiniteLossError(StriateError):
     """Training met a loss or a weight that is not a finite number; the last good checkpoint was kept."""
 
 
+class WriteError(StriateError):
+    """A file can't be written: the disk is full, or the folder may not be written to."""
+
+
 class InterruptedRunError(StriateError):
     """Training was stopped by Ctrl-C or SIGTERM after its state had been saved."""

@@ -116,7 +116,7 @@ def shuffled(
     order = pictures.members[permutation(len(pictures), seed, _ORDER, epoch)]
     starts = range(first * pictures.batch_images, len(order), pictures.batch_images)
     chunks = [order[start : start + pictures.batch_images] for start in starts]
-    if len(order) > 1 and chunks and len(chunks[-1]) == 1:
+    if pictures.batch_images > 1 and len(order) > 1 and chunks and len(chunks[-1]) == 1:
         chunks.pop()
     return ordered_map(
         lambda members: _training_batch(pictures, augmentation, colours, members, seed, epoch),
@@ -127,7 +127,7 @@ def shuffled(
 
 def num_training_batches(pictures: Pictures) -> int:
     """Say how many batches ``shuffled`` yields in an epoch."""
-    lone = len(pictures) > 1 and len(pictures) % pictures.batch_images == 1
+    lone = pictures.batch_images > 1 and len(pictures) > 1 and len(pictures) % pictures.batch_images == 1
     return pictures.num_batches - int(lone)
 
 

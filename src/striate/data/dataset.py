@@ -33,6 +33,7 @@ class Dataset:
         fingerprint: 32 hex digits that depend on every image's content, label and split, not on file names.
         store: the *u8* canvases of all good images, or None when they are decoded anew each time.
         canvas: the geometry that the store holds.
+        notes: what was done about images that stood in several splits.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class Dataset:
     fingerprint: str
     store: PixelStore | None
     canvas: Preprocessing
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,7 +101,12 @@ def fit_preprocessing(
             edges.append(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
     one_size = len(sizes) == 1
     wide, high = next(iter(sizes)) if one_size else (0, 0)
-    keeps = one_size and 3 * width <= 4 * wide <= 4 * width and 3 * height <= 4 * high <= 4 * height
+    keeps = (
+        canvas_px is None
+        and one_size
+        and 3 * width <= 4 * wide <= 4 * width
+        and 3 * height <= 4 * high <= 4 * height
+    )
     needs_border = keeps and (wide, high) != (width, height)
     return Preprocessing(
         channels=channels,
@@ -165,7 +172,23 @@ def open_dataset(
         test_fraction=test_fraction,
         good=good,
     )
-    return Dataset(source, seen, splits, _fingerprint(source, seen, splits, good), store, canvas)
+    splits, notes = _without_leaks(splits, seen)
+    return Dataset(source, seen, splits, _fingerprint(source, seen, splits, good), store, canvas, notes)
+
+
+def _without_leaks(splits: Splits, seen: Scan) -> tuple[Splits, tuple[str, ...]]:
+    """Take out of train what val or test holds too, byte for byte, and out of val what test holds."""
+    keys = np.ascontiguousarray(seen.digests).view("V16").ravel()
+    train, val, notes = splits.train, splits.val, []
+    in_test = np.isin(keys[val], keys[splits.test])
+    in_later = np.isin(keys[train], keys[np.concatenate([val, splits.test])])
+    for name, leaks in (("training", in_later), ("validation", in_test)):
+        if leaks.any():
+            notes.append(
+                f"{int(leaks.sum()):,} {name} images were left out: equal ones stand in a later split"
+                " (striate data names them)."
+            )
+    return replace(splits, train=train[~in_later], val=val[~in_test]), tuple(notes)
 
 
 def _fingerprint(source: Source, seen: Scan, splits: Splits, good: NDArray[np.bool_]) -> str:

@@ -1,4 +1,4 @@
-"""Keeping libtiff quiet: it writes to the process's error stream on its own, hundreds of lines for one damaged file."""
+"""Keeping libtiff quiet: it writes to the error stream on its own, hundreds of lines for one damaged file."""
 
 import ctypes
 import sys
@@ -9,8 +9,7 @@ import PIL
 
 
 def silence_libtiff() -> None:
-    """Take the message handlers out of the libtiff that Pillow carries (wheels on Linux; elsewhere nothing
-    happens).
+    """Take the message handlers out of the libtiff that Pillow carries (wheels on Linux; elsewhere nothing).
 
     Only messages go: a damaged file still fails to decode, and Pillow still raises. The setting is the
     process's.

@@ -14,6 +14,10 @@ from striate.core.errors import UsageError
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ColourOrder = Literal["RGB", "BGR"]
 
+# Longer images lose their ends before they are resized: the centre is cut out anyway, and a picture of
+# 1 x 300,000 pixels would grow to gigabytes.
+_LONGEST = 16
+
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -34,7 +38,8 @@ class Preprocessing:
         channels: 1 (grey, by ITU-R 601 luma) or 3.
         height_px: input height of the network.
         width_px: input width of the network.
-        resize_px: length that the shorter side is resized to before cropping; None leaves the size alone.
+        resize_px: length that the shorter side is resized to before cropping. None: images that fit into the
+            crop keep their size, and larger ones have their shorter side resized to the crop's.
         interpolation: resampling filter, antialiased when it shrinks.
         fill: level 0..255 of the border where the resized image is smaller than the crop.
         mean: one value per channel, in RGB order, on the 0..1 scale.
@@ -54,6 +59,12 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Refuse values that do not go together."""
+        for name in ("channels", "height_px", "width_px", "resize_px", "fill"):
+            value = getattr(self, name)
+            if not (name == "resize_px" and value is None) and (
+                not isinstance(value, int) or value < (name != "fill")
+            ):
+                raise UsageError(f"preprocessing {name}: expected a whole number of pixels, got {value!r}")
         if self.channels not in (1, 3):
             raise UsageError(f"preprocessing takes 1 or 3 channels, got {self.channels}")
         if self.interpolation not in _RESAMPLING:
@@ -101,8 +112,16 @@ def in_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def resize_shorter(image: Image.Image, side_px: int, interpolation: Interpolation) -> Image.Image:
-    """Resize so that the shorter side is ``side_px``; the longer side is rounded to the nearest pixel."""
+    """Resize so that the shorter side is ``side_px``; the longer side is rounded to the nearest pixel.
+
+    Of an image more than 16 times as long as wide only the middle is kept.
+    """
     width, height = image.size
+    if max(width, height) > _LONGEST * min(width, height):
+        half = _LONGEST * min(width, height) // 2
+        box = (max(0, width // 2 - half), max(0, height // 2 - half), width // 2 + half, height // 2 + half)
+        image = image.crop((box[0], box[1], min(width, box[2]), min(height, box[3])))
+        width, height = image.size
     if min(width, height) == side_px:
         return image
     scale = side_px / min(width, height)
@@ -152,8 +171,12 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
         ``height_px x width_px x channels`` uint8, channels in RGB order.
     """
     image = in_channels(image, preprocessing.channels)
-    if preprocessing.resize_px is not None:
-        image = resize_shorter(image, preprocessing.resize_px, preprocessing.interpolation)
+    crop = (preprocessing.width_px, preprocessing.height_px)
+    side = preprocessing.resize_px
+    if side is None and (image.width > crop[0] or image.height > crop[1]):
+        side = min(crop)
+    if side is not None:
+        image = resize_shorter(image, side, preprocessing.interpolation)
     return centre(pixels_of(image), preprocessing.height_px, preprocessing.width_px, preprocessing.fill)
 
 

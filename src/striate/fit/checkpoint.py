@@ -77,7 +77,9 @@ def save_checkpoint(
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    write_atomic(path, lambda file: torch.save(content, file))
+    serialised = io.BytesIO()
+    torch.save(content, serialised)
+    write_atomic(path, lambda file: file.write(serialised.getbuffer()))
 
 
 def load_checkpoint(

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from striate.core.devices import Precision, autocast_dtype, keep_freed_memory
-from striate.core.errors import InterruptedRunError, NonFiniteLossError
+from striate.core.errors import DataError, InterruptedRunError, NonFiniteLossError
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
 from striate.data.batches import Pictures, in_order, num_training_batches, shuffled
@@ -149,6 +149,7 @@ def fit(training: Training, *, resume: bool = False) -> Position:
             if last or _is_due(training, clock):
                 _save(training, optimizer, average, position, clock)
             write_metrics(training.run, position.history)
+    write_metrics(training.run, position.history)
     return position
 
 
@@ -207,12 +208,18 @@ def _train_epoch(
                     f" go on with: striate train --resume {training.run.path}"
                 )
         _read(unread, position, 0.0, training)
+    except DataError as error:
+        _save(training, optimizer, average, position, clock)
+        raise DataError(
+            f"{error}; the state is saved: bring the file back, then go on with"
+            f" `striate train --resume {training.run.path}`"
+        ) from None
     finally:
         close = getattr(batches, "close", None)
         if close is not None:
             close()
-    position.seconds += time.perf_counter() - started
     _tell(training, position, started, steps)
+    position.seconds += time.perf_counter() - started
 
 
 def _loss_and_wrong(
@@ -281,11 +288,7 @@ def _end_epoch(training: Training, average: WeightAverage | None, position: Posi
     """Validate, keep the best weights, add a row to the history, and move on to the next epoch."""
     recipe, net = training.recipe, training.net
     state: State = net.state_dict() if average is None else average.state
-    bad = next((name for name, t in net.state_dict().items() if not bool(torch.isfinite(t).all())), None)
-    if bad is not None:
-        raise NonFiniteLossError(
-            _advice(training, position, f"{bad} holds numbers that are not finite", recipe.lr)
-        )
+    _refuse_non_finite(training, position)
     steps = num_training_batches(training.train)
     row: dict[str, float | int | None] = {
         "epoch": position.epoch + 1,
@@ -318,6 +321,14 @@ def _end_epoch(training: Training, average: WeightAverage | None, position: Posi
     position.batch = position.images = 0
     position.loss_sum = position.wrong = position.seconds = 0.0
     training.progress("epoch", position.epoch, recipe.epochs, _row_in_words(row))
+
+
+def _refuse_non_finite(training: Training, position: Position) -> None:
+    """Raise before weights that are not finite overwrite good ones."""
+    for name, tensor in training.net.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            what = f"{name} holds numbers that are not finite"
+            raise NonFiniteLossError(_advice(training, position, what, training.recipe.lr))
 
 
 def _error(scores: Scores | MultiLabelScores) -> float:
@@ -353,6 +364,7 @@ def _is_due(training: Training, clock: _Clock) -> bool:
 def _save(
     training: Training, optimizer: Optimizer, average: WeightAverage | None, position: Position, clock: _Clock
 ) -> None:
+    _refuse_non_finite(training, position)
     started = time.perf_counter()
     save_checkpoint(training.run.checkpoint, position, training.net, optimizer, average, training.key)
     clock.saved_at = time.perf_counter()

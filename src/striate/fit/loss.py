@@ -20,7 +20,9 @@ def make_loss(
     device: torch.device,
     own: Loss | None = None,
 ) -> Loss:
-    """Build the function (outputs ``N x K``, labels) -> mean loss over the images, in nats.
+    """Build the function (outputs ``N x K``, labels) -> loss in nats.
+
+    The loss is the mean over the images; with class weights, the weighted mean.
 
     Args:
         recipe: label smoothing and class weights.

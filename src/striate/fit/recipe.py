@@ -1,6 +1,7 @@
 """The recipe: everything that decides how a network is trained, as one value with units in its names."""
 
 import difflib
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -119,6 +120,8 @@ class Recipe:
             value = getattr(self, key)
             if not _is_a(value, hint):
                 raise UsageError(f"recipe {key}: expected {_in_words(hint)}, got {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"recipe {key}: expected a finite number, got {value!r}")
         for keys, allowed, rule in _RANGES:
             for key in keys.split():
                 if not allowed(getattr(self, key)):
@@ -127,6 +130,8 @@ class Recipe:
             raise UsageError(
                 "recipe val_fraction + test_fraction: expected below 1, so that images are left to train on"
             )
+        if self.resized_crop_area is not None and self.crop_pad_px:
+            raise UsageError("recipe resized_crop_area replaces the padded crop: --set crop_pad_px=0")
         if self.schedule == "plateau" and self.val_fraction == 0:
             raise UsageError("recipe schedule plateau needs validation images: --set val_fraction=0.1")
         if self.optimizer == "nesterov" and self.momentum == 0:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,24 +64,33 @@ class RunFolder:
 def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
     """Start a run folder with its ``run.json``.
 
+    Settings without a checkpoint and without weights are those of a run that never got anywhere; they are
+    replaced.
+
     Raises:
         UsageError: a run is there already; nothing is overwritten.
+        WriteError: the folder can't be written to.
     """
     run = RunFolder(path)
-    if run.settings.exists() or run.checkpoint.exists() or run.bundle.exists():
+    if run.checkpoint.exists() or run.bundle.exists():
         raise UsageError(
             f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out"
         )
-    try:
-        write_settings(run, settings)
-    except OSError as error:
-        raise UsageError(f"can't write to {path} ({error.strerror}): name another --out") from None
+    write_settings(run, settings)
     return run
+
+
+def abandon_run(run: RunFolder) -> None:
+    """Remove a run folder that holds nothing but its settings: a refused command leaves nothing."""
+    with suppress(OSError):
+        if [entry.name for entry in run.path.iterdir()] == [run.settings.name]:
+            run.settings.unlink()
+            run.path.rmdir()
 
 
 def write_settings(run: RunFolder, settings: Mapping[str, Any]) -> None:
     """Write ``run.json``."""
-    write_text_atomic(run.settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomic(run.settings, json.dumps(settings, indent=2, ensure_ascii=True) + "\n")
 
 
 def read_settings(run: RunFolder) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """A start for a folder of photos: few images, any network, nothing published.
 
-Source: common practice rather than a paper: random resized crops (Szegedy et al. 2014, sec. 6, with at least
-    a quarter
-of the area), flips, mild jitter, AdamW with a cosine, label smoothing 0.1 (Szegedy et al. 2015), an
-exponential average of the weights. A tenth of the images is held out for validation, a tenth for the test,
-where the folder has no such parts.
+Source: common practice rather than a paper: random resized crops (Szegedy et al. 2014, sec. 6, with at
+least a quarter of the area), flips, mild jitter, AdamW with a cosine, label smoothing 0.1 (Szegedy et al.
+2015), an exponential average of the weights. A tenth of the images is held out for validation, a tenth for
+the test, where the folder has no such parts.
 
 Command: ``striate train resnet20 --data FOLDER --recipe photos``
 """

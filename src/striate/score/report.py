@@ -75,6 +75,7 @@ class RunReport:
         selection_rule: why that epoch, in a few words such as "lowest validation error".
         test: scores of the kept weights on images that took no part in training or selection, or None.
         test_split: name of the split that ``test`` was measured on.
+        test_summary: the result in words, where ``test`` can't hold it (several labels an image).
         test_note: what a reader must know to trust the result (who saw these images, how often).
         mistakes: the surest wrong answers, worst first.
         filters: weights of the first convolution, ``out x in x k x k``, or None.
@@ -104,6 +105,7 @@ class RunReport:
     test: Scores | None = None
     test_split: str = "test"
     test_note: str = ""
+    test_summary: str = ""
     mistakes: tuple[MistakePicture, ...] = ()
     filters: NDArray[np.floating] | None = None
     recipe: Mapping[str, object] = field(default_factory=dict)
@@ -213,6 +215,13 @@ def _headline(run: RunReport) -> dict[str, Any]:
     num_train = run.num_images.get("train")
     learned = f"learned {len(run.classes):,} classes from "
     learned += f"{num_train:,} images of {run.data}" if num_train is not None else run.data
+    if run.test_summary:
+        return {
+            "claim": f"{run.net} {learned}",
+            "result": "and",
+            "interval": f"{run.test_summary}.",
+            "guess": False,
+        }
     if run.test is None:
         best = _selected_row(run)
         error = _finite(best, "val_error") if best else None

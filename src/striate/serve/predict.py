@@ -16,7 +16,7 @@ from striate.data.archives import is_archive, open_archive
 from striate.data.batches import ordered_map
 from striate.data.decode import decode
 from striate.data.folders import read_image_file
-from striate.data.layout import has_image_extension
+from striate.data.layout import has_image_extension, printable
 from striate.data.preprocess import decode_side_px, normalise, to_pixels
 from striate.weights.bundle import Bundle
 
@@ -46,7 +46,7 @@ class Item:
 
 
 def find_images(paths: Iterable[str | Path]) -> Iterator[Item]:
-    """Yield the images of files, folders (with all below them) and archives, in the order given.
+    """Find the images of files, folders (with all below them) and archives, in the order given.
 
     A file that is named is always tried; inside folders and archives only files with an image's extension
     are.
@@ -55,16 +55,24 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Item]:
         UsageError: a path does not exist.
         DataError: an archive is damaged or hostile.
     """
-    for path in map(Path, paths):
+    found = [Path(path) for path in paths]
+    for path in found:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder; expected an image, a folder or an archive")
+    return _find_images(found)
+
+
+def _find_images(paths: Sequence[Path]) -> Iterator[Item]:
+    for path in paths:
         if path.is_dir():
             yield from _in_folder(path)
-        elif not path.exists():
-            raise UsageError(f"{path}: no such file or folder; expected an image, a folder or an archive")
         elif is_archive(path):
             archive = open_archive(path, name=str(path))
             for index, name in enumerate(archive.names):
                 if has_image_extension(name):
-                    yield Item(f"{path}/{name}", lambda read=archive.read, at=index: read(at, None))  # type: ignore[misc]
+                    yield Item(
+                        printable(f"{path}/{name}"), lambda read=archive.read, at=index: read(at, None)
+                    )  # type: ignore[misc]
         else:
             yield _file(str(path))
 
@@ -165,4 +173,5 @@ def _in_folder(folder: Path) -> Iterator[Item]:
 
 
 def _file(path: str) -> Item:
-    return Item(path, lambda: read_image_file(path, path))
+    name = printable(path)
+    return Item(name, lambda: read_image_file(path, name))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from striate.core.atomic import atomic_path
-from striate.core.errors import BundleError, UsageError
+from striate.core.errors import BundleError, UsageError, WriteError
 from striate.data.preprocess import Preprocessing
 
 _FORMAT = "1"
@@ -52,6 +52,17 @@ class Bundle:
 
 _JSON_FIELDS = ("net_arguments", "classes", "multi_label", "recipe", "metrics", "data", "versions", "seed")
 
+_KINDS = {
+    "net_arguments": dict,
+    "classes": list,
+    "multi_label": bool,
+    "recipe": dict,
+    "metrics": dict,
+    "data": dict,
+    "versions": dict,
+    "seed": int | None,
+}
+
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Write a bundle atomically as ``.safetensors``; all but the tensors is in its header."""
@@ -64,7 +75,10 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.state.items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+        try:
+            save_file(state, temporary, metadata)
+        except SafetensorError as error:
+            raise WriteError(f"can't write {path} ({error}): free some space, then try again") from None
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -96,6 +110,9 @@ def load_bundle(path: Path) -> Bundle:
     try:
         values = {key: json.loads(metadata[key]) for key in _JSON_FIELDS}
         preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+        for key, kind in _KINDS.items():
+            if not isinstance(values[key], kind):
+                raise TypeError(f"{key} is a {type(values[key]).__name__}")
         values["classes"] = tuple(str(name) for name in values["classes"])
         return Bundle(net=metadata["net"], preprocessing=preprocessing, state=state, **values)
     except (KeyError, TypeError, ValueError, UsageError, AttributeError) as error:
