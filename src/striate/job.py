@@ -764,11 +764,11 @@ def _command(
         words += ["--arg", f"{key}={value}"]
     if epochs is not None:
         words += ["--epochs", str(epochs)]
-    for key, value in options.items():
-        if isinstance(value, bool):
-            words += [f"--{key}"] if value else []
-        elif value != "auto":
-            words += [f"--{key}", str(value)]
+    for option, chosen_value in options.items():
+        if isinstance(chosen_value, bool):
+            words += [f"--{option}"] if chosen_value else []
+        elif chosen_value != "auto":
+            words += [f"--{option}", str(chosen_value)]
     return shlex.join(words)
 
 

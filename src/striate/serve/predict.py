@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,7 @@ def _find_images(paths: Sequence[Path]) -> Iterator[Item]:
         if path.is_dir():
             yield from _in_folder(path)
         elif is_archive(path):
-            archive = open_archive(path, name=str(path))
-            for index, name in enumerate(archive.names):
-                if has_image_extension(name):
-                    yield Item(
-                        printable(f"{path}/{name}"), lambda read=archive.read, at=index: read(at, None)
-                    )  # type: ignore[misc]
+            yield from _in_archive(path)
         else:
             yield _file(str(path))
 
@@ -161,6 +157,13 @@ def _groups(
             group = []
     if group:
         yield group
+
+
+def _in_archive(path: Path) -> Iterator[Item]:
+    archive = open_archive(path, name=str(path))
+    for index, name in enumerate(archive.names):
+        if has_image_extension(name):
+            yield Item(printable(f"{path}/{name}"), partial(archive.read, index, None))
 
 
 def _in_folder(folder: Path) -> Iterator[Item]:
