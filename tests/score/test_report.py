@@ -177,7 +177,7 @@ def test_the_numbers_are_told():
     assert "naming the commonest class 50.0% accuracy" in text
     assert "top-5" not in text
     for fact in (
-        "61.7 thousand", "417 thousand", "1 \u00d7 32 \u00d7 32", "48 s", "Scored once.",
+        "61,706", "416,520", "1 \u00d7 32 \u00d7 32", "48 s", "Scored once.",
         "2 January 2026, 03:04 UTC",
         "striate train digits --seed 3", "Seed 3.", "LeCun et al. 1998", "torch 2.13.0", "steps [2, 3]",
         "The weights of epoch 4 were kept (lowest validation error): training error 12.5%,",

@@ -10,6 +10,7 @@ from striate.cli.show import Listener, err, out, percent, print_error
 from striate.core.errors import StriateError
 
 _SEED = 0
+_COLUMNS = 4  # 16 characters a digit, within 80
 _SHADES = " .:-=+*#%@"
 
 
@@ -49,19 +50,19 @@ def main() -> None:
     pixels = np.stack([to_pixels(image, bundle.preprocessing) for image in images])
     with torch.inference_mode():
         probabilities = net(normalise(torch.from_numpy(pixels), bundle.preprocessing)).softmax(1)
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 1, 0))
     cells = []
     for image, index, row in zip(images, chosen, probabilities, strict=True):
         (p, q), (first, second) = (part.tolist() for part in row.topk(2))
         true = bundle.classes[int(source.labels[index])]
         right = bundle.classes[first] == true
-        verdict = "[green]right[/]" if right else f"[red]wrong, it is {true}[/]"
+        verdict = "[green]right[/]" if right else f"[red]it is {true}[/]"
         words = (
-            f"[bold]{bundle.classes[first]}[/] {p:.1%}   [dim]{bundle.classes[second]} {q:.1%}[/]\n{verdict}"
+            f"[bold]{bundle.classes[first]}[/] {p:.1%}  {verdict}\n[dim]{bundle.classes[second]} {q:.1%}[/]"
         )
         cells.append(f"{_drawn(np.asarray(image))}\n{words}")
-    for start in range(0, len(cells), 5):
-        table.add_row(*cells[start : start + 5])
+    for start in range(0, len(cells), _COLUMNS):
+        table.add_row(*cells[start : start + _COLUMNS])
     out.print(table, highlight=False)
     out.print(f"report to open: [bold]{escape(str(result.report))}[/]", highlight=False, soft_wrap=True)
     out.print(

@@ -12,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 out = Console()
 err = Console(stderr=True)
 
+_EPOCH_LINES = 30  # of a long training only every second, third ... epoch gets a line
 _WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
 
 
 class Listener:
-    """A ``Progress`` that draws bars on a terminal and, elsewhere, prints a line for each epoch.
+    """A ``Progress`` that draws bars on a terminal and, elsewhere, prints lines for the epochs.
 
     Everything goes to the error stream, so that results can be piped. A stage appears after half a second:
     short ones are never seen.
@@ -39,6 +40,9 @@ class Listener:
     def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Draw."""
         if stage == "epoch":
+            every = -(-(total or 1) // _EPOCH_LINES)
+            if done != 1 and done % every and done != total:
+                return
             width = len(str(total))
             err.print(f"epoch {done:>{width}}/{total}  {note}", highlight=False)
             return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from striate.core.errors import DataError
 
 # Above this a temporary file holds the pixels, so that a larger data set does not need more memory.
-_MEMORY_BYTES = 64 * 2**20
+_MEMORY_BYTES = 16 * 2**20
 _FILE_BYTES = 16 * 2**30
 
 

@@ -456,10 +456,10 @@ def _interval(interval: Interval, num_images: int) -> str:
 
 
 def _amount(value: int) -> str:
-    """Write a count with three significant digits and a unit: 61.7 thousand, 25.6 million, 4.09 billion."""
-    for size, unit in ((1_000_000_000, "billion"), (1_000_000, "million"), (10_000, "thousand")):
+    """Write a count: 61,706 as it is, from a million on with three digits: 25.6 million, 4.09 billion."""
+    for size, unit in ((1_000_000_000, "billion"), (1_000_000, "million")):
         if value >= size:
-            scaled = value / (1000 if unit == "thousand" else size)
+            scaled = value / size
             return f"{scaled:.3g} {unit}" if scaled < 1000 else f"{scaled:,.0f} {unit}"
     return f"{value:,}"
 
