@@ -205,3 +205,15 @@ def test_names_with_markup_in_them_are_printed_as_they_are(run, trained, tmp_pat
     code, printed, err = run("evaluate", out, "-d", tmp_path / "list.csv", "--split", "all")
     assert code == 0, err
     assert "[/]dark" in printed
+
+
+def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch):
+    import striate.data.sources
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(striate.data.sources, "open_source", interrupted)
+    code, out, err = run("data", "digits")
+    assert (code, out) == (1, "")
+    assert "striate train --resume RUN" in err

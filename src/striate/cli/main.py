@@ -11,6 +11,8 @@ from striate.cli import data, evaluate, nets, predict, train
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="striate",
     no_args_is_help=True,
@@ -55,12 +57,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold anything
     try:
-        sys.exit(app(args=arguments, prog_name="striate", standalone_mode=False) or 0)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        print_error("interrupted; a training that had begun goes on with: striate train --resume RUN")
-        sys.exit(1)
+        code = app(args=arguments, prog_name="striate", standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            print_error("interrupted; a training that had begun goes on with: striate train --resume RUN")
+        sys.exit(1 if code == _INTERRUPTED else code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
