@@ -37,6 +37,7 @@ def arguments(default_data: str, text: str) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=[default_data], help="as for striate train --data")
     parser.add_argument("--images", type=int, default=0, help="images in an epoch (0: all)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-compile", action="store_true", help="as --compile off in striate train")
     return parser.parse_args()
 
 
@@ -56,6 +57,7 @@ def compare(
     """
     from usual_loop import transforms
 
+    compiled = compiled and not options.no_compile
     recipe = replace(find_recipe(recipe_name), epochs=2, batch_images=128, average="none")
     cpu = torch.device("cpu")
     precision = pick_precision("auto", cpu)

@@ -72,9 +72,8 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors for the next ones, where the C library is glibc.
 
     By default glibc hands every block above a moving threshold back to the kernel when it is freed, and a
-    training step then takes thousands of page faults to get the same memory again. Measured here (ResNet-20,
-    batch 128, bf16, 2 cores): 1.15 times the steps a second, the same peak memory. Other C libraries are left
-    alone. The setting is the process's and stays.
+    training step then takes thousands of page faults to get the same memory again. What it gains is in
+    docs/results.md. Other C libraries are left alone. The setting is the process's and stays.
     """
     if not sys.platform.startswith("linux"):
         return

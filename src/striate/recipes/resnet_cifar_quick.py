@@ -1,4 +1,4 @@
-"""Residual networks on CIFAR-10 in half an hour on two CPU cores.
+"""Residual networks on CIFAR-10 in a quarter of an hour on two CPU cores.
 
 Source: the images, padding, crop, flip and momentum of He et al. 2015 (see ``resnet_cifar``); the course of
 the rate is one cycle (Smith and Topin 2018), which needs far fewer passes; Nesterov's momentum and a weight
