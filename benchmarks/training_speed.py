@@ -64,7 +64,7 @@ def compare(
     begun = time.perf_counter()
     source = open_source(options.data)
     shape = find(net_name).input_shape
-    canvas = fit_preprocessing(source, shape, canvas_px=None, resize=True)
+    canvas = fit_preprocessing(source, shape, canvas_px=None)
     dataset = open_dataset(source, canvas, val_fraction=0.0, test_fraction=0.0)
     opened_s = time.perf_counter() - begun
     members = dataset.splits.train[: options.images or None]

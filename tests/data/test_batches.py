@@ -158,7 +158,7 @@ def test_preprocessing_keeps_pixels_where_a_border_does(tmp_path, size, resize, 
         Image.new("L", size, fill).save(tmp_path / name / "x.png")
     from striate.data.sources import open_source
 
-    found = fit_preprocessing(open_source(tmp_path), (1, 32, 32), canvas_px=None, resize=True)
+    found = fit_preprocessing(open_source(tmp_path), (1, 32, 32), canvas_px=None)
     assert (found.resize_px, found.fill) == (resize, fill)
 
 

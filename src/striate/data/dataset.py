@@ -68,7 +68,7 @@ def fetch_image(source: Source, index: int, min_side_px: int | None = None) -> I
 
 
 def fit_preprocessing(
-    source: Source, input_shape: tuple[int, int, int], *, canvas_px: int | None, resize: bool
+    source: Source, input_shape: tuple[int, int, int], *, canvas_px: int | None
 ) -> Preprocessing:
     """Choose the geometry that brings a source's images to a network's input; mean and std stay at 0 and 1.
 
@@ -80,7 +80,6 @@ def fit_preprocessing(
         source: up to 64 evenly spaced images are looked at.
         input_shape: C, H, W of the network.
         canvas_px: side that training crops are cut from, or None for the network's own input size.
-        resize: False leaves sizes alone whatever they are.
 
     Returns:
         Preprocessing to ``canvas_px`` (or the input size) with identity normalisation.
@@ -112,7 +111,7 @@ def fit_preprocessing(
         channels=channels,
         height_px=height,
         width_px=width,
-        resize_px=None if keeps or not resize else min(height, width),
+        resize_px=None if keeps else min(height, width),
         fill=int(np.median(np.concatenate(edges))) if needs_border else 0,
         mean=(0.0,) * channels,
         std=(1.0,) * channels,

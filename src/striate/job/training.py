@@ -191,7 +191,7 @@ def _carry_out(
         num_classes = len(source.classes)
         net = build(plan.net, num_classes=num_classes, **plan.net_arguments)
         shape = input_shape(net)
-        canvas = fit_preprocessing(source, shape, canvas_px=recipe.canvas_px, resize=True)
+        canvas = fit_preprocessing(source, shape, canvas_px=recipe.canvas_px)
         canvas = replace(canvas, interpolation=recipe.interpolation)
         dataset = open_dataset(
             source,
