@@ -5,7 +5,7 @@ from torch import nn
 
 from striate import nets
 from striate.core.errors import InputSizeError, UsageError
-from striate.nets.parts import PartialConv2d, ScaledTanh, Subsampling, check_input
+from striate.nets.parts import LocalResponseNorm, PartialConv2d, ScaledTanh, Subsampling, check_input
 
 
 def test_scaled_tanh_goes_through_plus_and_minus_one():
@@ -120,3 +120,22 @@ def test_networks_can_be_recorded_by_jit_trace_and_export(name):
         torch.testing.assert_close(torch.jit.trace(net, images)(more), expected)
         exported = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         torch.testing.assert_close(exported.module()(more), expected)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+@torch.no_grad()
+def test_local_response_norm_is_the_formula_of_section_3_3(towers):
+    maps = torch.randn(2, 12, 3, 4) * 20
+    got = LocalResponseNorm(size=5, alpha=1e-4, k=2, towers=towers)(maps)
+    expected = torch.empty_like(maps)
+    per_tower = 12 // towers
+    for i in range(12):
+        first = i // per_tower * per_tower
+        window = maps[:, max(first, i - 2) : min(first + per_tower, i + 3)]
+        expected[:, i] = maps[:, i] / (2 + 1e-4 * (window**2).sum(1)) ** 0.75
+    torch.testing.assert_close(got, expected)
+
+
+def test_local_response_norm_refuses_an_even_window():
+    with pytest.raises(UsageError, match="got 4"):
+        LocalResponseNorm(size=4, alpha=1e-4, k=2)

@@ -38,7 +38,10 @@ class NetSummary:
         name: its key in ``NETS``.
         input_shape: channels, height and width in pixels.
         num_classes: number of scores.
-        parameters: trainable parameters, biases and batch normalisation's scale and shift included.
+        parameters: trainable parameters of the network at test time, biases and batch normalisation's scale
+            and shift included.
+        training_only_parameters: parameters of layers that only training uses, auxiliary classifiers; they
+            are not in ``parameters``.
         macs: multiply-accumulates of convolutions and fully connected layers for one image; 1 MAC is 2 FLOP.
             Biases, pooling, subsampling, normalisation, activations and RBF units are not counted.
     """
@@ -47,6 +50,7 @@ class NetSummary:
     input_shape: tuple[int, int, int]
     num_classes: int
     parameters: int
+    training_only_parameters: int
     macs: int
 
 
@@ -58,6 +62,9 @@ def find(name: str) -> NetEntry:
     """
     if name in NETS:
         return NETS[name]
+    for entry in NETS.values():
+        if name in entry.aliases:
+            return entry
     close = difflib.get_close_matches(name.lower().replace("-", ""), NETS, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise UsageError(f"expected the name of a network, got {name!r}: {hint}run `striate nets` for the list")
@@ -133,10 +140,14 @@ def describe(name: str, *, num_classes: int | None = None, **arguments: object) 
                 layer.register_forward_hook(count)
         assert isinstance(net.input_shape, tuple)
         net(torch.empty(1, *net.input_shape))
+    parameters = {False: 0, True: 0}
+    for key, parameter in net.named_parameters():
+        parameters[key.split(".")[0] in getattr(net, "training_only", ())] += parameter.numel()
     return NetSummary(
         name=name,
         input_shape=net.input_shape,
         num_classes=entry.num_classes if num_classes is None else num_classes,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        parameters=parameters[False],
+        training_only_parameters=parameters[True],
         macs=macs,
     )

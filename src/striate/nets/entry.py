@@ -19,12 +19,15 @@ class NetEntry:
         num_classes: classes of the published network, the default of ``build``.
         build: ``(num_classes, **documented keywords) -> nn.Module``. The module has the attribute
             ``input_shape`` and maps ``N x C x H x W`` normed images to ``N x num_classes`` scores of which
-            the largest wins.
+            the largest wins. A network with auxiliary classifiers returns them too while it trains,
+            ``(scores, first, second, ...)``; it names those layers in ``training_only`` and the weight of
+            their losses in ``auxiliary_weight``.
         recipe: name of the recipe that trains it by default.
         published_error: the paper's result with its protocol, or "not published" and why.
         departures: one sentence for each point where this network is not the paper's, or where the paper
             leaves a choice; the page repeats them word for word.
         page: its page, a path relative to the repository's root.
+        aliases: other names that people use, such as a paper's letter.
         loss: ``(scores, labels) -> scalar``, for a network whose paper defines its own; ``None`` means
             cross-entropy with the scores as logits.
     """
@@ -40,4 +43,5 @@ class NetEntry:
     published_error: str
     departures: tuple[str, ...]
     page: str
+    aliases: tuple[str, ...] = ()
     loss: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -1,4 +1,4 @@
-"""What the network files share: the chain of named layers, the input check, and the parts of LeNet-5."""
+"""What the network files share: the chain of named layers, the input check, LRN, and the parts of LeNet-5."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -82,6 +82,45 @@ class Chain(nn.Sequential):
         """
         check_input(images, self.input_shape, self.name)
         return super().forward(images)
+
+
+class LocalResponseNorm(nn.Module):
+    """Divide each value by a power of the energy of its neighbours: the maps next to its own, same pixel.
+
+    ``b_i = a_i / (k + alpha sum_j a_j^2)^beta``, the sum over the ``size`` maps around map i (fewer at the
+    ends). ``alpha`` multiplies the sum, as in the paper. Other programs divide it by ``size`` first: Caffe's
+    and PyTorch's alpha of 1e-4 is 2e-5 here.
+
+    Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.3: size 5, alpha 1e-4, beta 0.75, k 2.
+    Departures: none. ``towers`` splits the maps into groups that do not see each other, as on the paper's two
+        GPUs.
+    """
+
+    def __init__(self, *, size: int = 5, alpha: float, beta: float = 0.75, k: float, towers: int = 1) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise UsageError(
+                f"expected an odd number of maps to normalise over, got {size}: use 5, the paper's"
+            )
+        self.size, self.alpha, self.beta, self.k, self.towers = size, alpha, beta, k, towers
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise ``N x C x H x W`` maps; the shape stays."""
+        energies = []
+        half = self.size // 2
+        for squares in maps.square().chunk(self.towers, dim=1):
+            padded = functional.pad(squares, (0, 0, 0, 0, half, half))
+            energy = padded.narrow(1, 0, squares.shape[1])
+            for shift in range(1, self.size):
+                energy = energy + padded.narrow(1, shift, squares.shape[1])
+            energies.append(energy)
+        energy = energies[0] if self.towers == 1 else torch.cat(energies, dim=1)
+        return maps * (self.k + self.alpha * energy).pow(-self.beta)
+
+    def extra_repr(self) -> str:
+        """Say the numbers that the printed network shows."""
+        towers = f", towers={self.towers}" if self.towers > 1 else ""
+        return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}{towers}"
 
 
 class ScaledTanh(nn.Module):

@@ -1,0 +1,1 @@
+"""The published tables, one file per file of ``striate/nets``."""
