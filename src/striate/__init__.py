@@ -8,11 +8,12 @@ them is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from striate.core.version import __version__
+
 if TYPE_CHECKING:
     from striate.job import evaluate_bundle as evaluate
     from striate.job import open_bundle, resume, train
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "open_bundle", "resume", "train"]
 
 _FROM_JOB = {

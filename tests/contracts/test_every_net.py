@@ -67,6 +67,12 @@ def small(name: str) -> nn.Module:
     return net
 
 
+def assert_alike(scores: Tensor, expected: Tensor) -> None:
+    """Allow rounding in proportion to the largest score: untrained deep networks have large ones."""
+    assert scores.shape == expected.shape
+    assert (scores - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 _BATCH_NORM_BUFFERS = {"running_mean", "running_var", "num_batches_tracked"}
 
 
@@ -90,7 +96,7 @@ def test_layers_are_the_published_ones(name):
     with torch.device("meta"):
         net = nets.build(name).eval()
         volumes = {}
-        for layer_name, layer in net.named_modules():
+        for layer_name, layer in net.named_children():
             layer.register_forward_hook(
                 lambda _, __, output, key=layer_name: volumes.__setitem__(key, tuple(output.shape[1:]))
             )
@@ -223,7 +229,7 @@ def test_images_do_not_see_each_other(name):
     net = small(name).eval()
     images = images_for(net, 3)
     alone = torch.cat([net(image[None]) for image in images])
-    torch.testing.assert_close(net(images), alone, rtol=1e-4, atol=1e-4)
+    assert_alike(net(images), alone)
 
 
 @torch.no_grad()
@@ -243,7 +249,7 @@ def test_channels_last_stays_channels_last(name):
         )
     scores = net(images.contiguous(memory_format=torch.channels_last))
     assert lost == []
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
+    assert_alike(scores, expected)
 
 
 @torch.no_grad()

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from striate.core.errors import DataError
-from striate.data.download import RemoteFile, download
+from striate.core.errors import DataError, UsageError
+from striate.data.download import RemoteFile, announced_sha256, download
 
 CONTENT = random.Random(3).randbytes(700_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server:
@@ -26,6 +27,7 @@ class Server:
         self.ranges = True
         self.status = 0
         self.url = ""
+        self.heads: dict[str, dict[str, str]] = {}  # headers of the answers to HEAD, by path
 
 
 @contextmanager
@@ -49,6 +51,17 @@ def serving() -> Iterator[Server]:
             cut = server.cut_after.pop(0) if server.cut_after else len(body)
             self.wfile.write(body[:cut])
 
+        def do_HEAD(self) -> None:
+            server.asked.append(self.path)
+            headers = server.heads.get(self.path)
+            if headers is None:
+                self.send_error(404)
+                return
+            self.send_response(307 if "Location" in headers else 200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
@@ -71,7 +84,7 @@ def server() -> Iterator[Server]:
 
 
 def remote(server: Server, md5: str = MD5) -> RemoteFile:
-    return RemoteFile("set.bin", server.url, md5)
+    return RemoteFile("set.bin", server.url, f"md5:{md5}")
 
 
 def test_a_whole_file(server: Server, tmp_path: Path) -> None:
@@ -142,3 +155,61 @@ def test_offline(tmp_path: Path) -> None:
         download(remote(gone), tmp_path)
     assert MD5 in str(caught.value)
     assert str(tmp_path / "set.bin") in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [8, 20, 64])
+def test_a_sha256_or_its_first_digits(server: Server, tmp_path: Path, length: int) -> None:
+    one = RemoteFile("set.bin", server.url, f"sha256:{SHA256[:length]}")
+    assert download(one, tmp_path).read_bytes() == CONTENT
+    assert one.checksum_text == f"SHA-256 {'' if length == 64 else 'beginning with '}{SHA256[:length]}"
+
+
+def test_a_wrong_beginning_of_a_sha256(server: Server, tmp_path: Path) -> None:
+    wrong = "f" * 8 if not SHA256.startswith("ffffffff") else "0" * 8
+    with pytest.raises(DataError, match=f"expected SHA-256 beginning with {wrong}, got {SHA256}"):
+        download(RemoteFile("set.bin", server.url, f"sha256:{wrong}"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "checksum",
+    ["", MD5, "md5:", "md5:1234567", "sha1:12345678", f"md5:{MD5}0", "sha256:1234567G", "md5:ABCDEF12"],
+)
+def test_checksums_that_could_not_be_compared(checksum: str) -> None:
+    with pytest.raises(UsageError, match="expected a checksum like"):
+        RemoteFile("set.bin", "http://localhost/set.bin", checksum)
+
+
+def test_the_announced_sha256_is_read_before_the_redirect_to_another_site(server: Server) -> None:
+    store = {"Location": "http://127.0.0.1:1/never-asked"}
+    server.heads["/set.bin"] = store | {"X-Linked-ETag": f'"{SHA256}"', "ETag": '"0123"'}
+    assert announced_sha256(server.url) == SHA256
+    server.heads["/set.bin"] = store | {"ETag": f'W/"{SHA256.upper()}"'}
+    assert announced_sha256(server.url) == SHA256
+
+
+def test_redirects_within_the_site_are_followed_for_the_announced_sha256(server: Server) -> None:
+    server.heads["/set.bin"] = {"Location": "/renamed.bin"}
+    server.heads["/renamed.bin"] = {"X-Linked-ETag": SHA256}
+    assert announced_sha256(server.url) == SHA256
+    assert server.asked == ["/set.bin", "/renamed.bin"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"ETag": '"686897696a7c876b7e"'},
+        {"Location": "http://127.0.0.1:1/elsewhere"},
+        {"Location": "/set.bin"},
+    ],
+)
+def test_no_announced_sha256(server: Server, headers: dict[str, str]) -> None:
+    server.heads["/set.bin"] = headers
+    with pytest.raises(DataError, match="expected the server to name the file's SHA-256"):
+        announced_sha256(server.url)
+
+
+def test_a_file_that_is_not_there_has_no_announced_sha256(server: Server) -> None:
+    with pytest.raises(OSError, match="404"):
+        announced_sha256(server.url)

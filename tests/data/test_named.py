@@ -260,7 +260,7 @@ def test_digits_are_scaled_to_the_full_range() -> None:
 def test_every_set_has_a_checksum_of_the_right_form() -> None:
     for known in NAMED_SETS.values():
         for file in known.remote:
-            assert len(bytes.fromhex(file.md5)) == 16
+            assert len(bytes.fromhex(file.checksum.removeprefix("md5:"))) == 16
             assert file.url.endswith(file.name)
 
 

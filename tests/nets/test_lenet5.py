@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from numpy_layers import arrays, conv, relu
+from numpy_layers import arrays, conv, max_pool, relu
 
 from striate import nets
 from striate.nets.lenet5 import C3_LINKS, digit_codes, rbf_loss
@@ -217,3 +217,26 @@ def test_lectured_version_computes_relu_and_plain_averages():
     features = relu(state["F6.weight"] @ features + state["F6.bias"])
     expected = state["output.weight"] @ features + state["output.bias"]
     np.testing.assert_allclose(net(image)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_caffes_version_has_one_relu_and_none_after_a_convolution():
+    net = nets.build("lenet_caffe").eval()
+    image = torch.randn(1, 1, 28, 28)
+    state = arrays(net)
+    maps = max_pool(conv(image[0].double().numpy(), state["conv1.weight"], state["conv1.bias"]))
+    assert (maps < 0).any()
+    maps = max_pool(conv(maps, state["conv2.weight"], state["conv2.bias"]))
+    assert (maps < 0).any()
+    features = relu(state["ip1.weight"] @ maps.ravel() + state["ip1.bias"])
+    expected = state["ip2.weight"] @ features + state["ip2.bias"]
+    np.testing.assert_allclose(net(image)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_caffes_version_starts_from_the_xavier_filler():
+    net = nets.build("lenet_caffe")
+    for layer, fan_in in (("conv1", 25), ("conv2", 500), ("ip1", 800), ("ip2", 500)):
+        weight = net.get_submodule(layer).weight.detach()
+        limit = math.sqrt(3 / fan_in)
+        assert 0.95 * limit < weight.abs().max() <= limit
+        assert not net.get_submodule(layer).bias.any()

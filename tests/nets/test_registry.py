@@ -25,8 +25,8 @@ def test_unknown_name_without_a_close_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "vgg16", "width": 3}, "vgg16 expects input_px, dropout, got width: see docs/nets/vgg16.md"),
-        ({"name": "resnet20", "depth": 8}, "resnet20 expects no arguments besides num_classes, got depth"),
+        ({"name": "vgg16", "width": 3}, "vgg16 expects input_px, dropout, got width: see docs/nets/vgg.md"),
+        ({"name": "plain20", "depth": 8}, "plain20 expects no arguments besides num_classes, got depth"),
         ({"name": "vgg16", "input_px": "big"}, "vgg16 expects arguments of other types, got input_px='big'"),
         ({"name": "lenet5", "num_classes": 0}, "lenet5 expects num_classes of at least 1, got 0"),
         ({"name": "vgg16", "input_px": 100}, "positive multiple of 32, got 100: use 224"),

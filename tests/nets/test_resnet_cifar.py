@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from numpy_layers import arrays, batch_norm, conv, relu
 from torch import nn
 
 from striate.core.errors import UsageError
-from striate.nets.resnet_cifar import ResidualBlock, ShortcutA, plain, resnet
+from striate.nets.parts import ResidualBlock, ShortcutA
+from striate.nets.resnet_cifar import plain, resnet
 
 
 def stir(net):
@@ -32,22 +34,27 @@ def test_shortcut_a_by_hand():
     assert list(ShortcutA(1, 3, stride=2).parameters()) == []
 
 
-def block_by_numpy(maps, state, prefix, *, stride, shortcut):
+def block_by_numpy(maps, state, prefix, *, stride, option):
     branch = relu(
         batch_norm(
             conv(maps, state[f"{prefix}conv1.weight"], stride=stride, padding=1), state, f"{prefix}bn1"
         )
     )
     branch = batch_norm(conv(branch, state[f"{prefix}conv2.weight"], padding=1), state, f"{prefix}bn2")
-    if shortcut:
+    if option == "B" and stride == 2:
+        projected = conv(maps, state[f"{prefix}shortcut.conv.weight"], stride=2)
+        branch = branch + batch_norm(projected, state, f"{prefix}shortcut.bn")
+    elif option != "plain":
         copied = maps[:, ::stride, ::stride]
         branch[: len(copied)] += copied
     return relu(branch)
 
 
-@pytest.mark.parametrize("build", [resnet, plain])
+@pytest.mark.parametrize(
+    ("build", "option"), [(resnet, "A"), (partial(resnet, shortcut="B"), "B"), (plain, "plain")]
+)
 @torch.no_grad()
-def test_forward_is_that_of_section_4_2(build):
+def test_forward_is_that_of_section_4_2(build, option):
     net = stir(build(20))
     image = torch.randn(1, 3, 32, 32)
     state = arrays(net)
@@ -55,18 +62,42 @@ def test_forward_is_that_of_section_4_2(build):
     for stage in (2, 3, 4):
         for block in (1, 2, 3):
             stride = 2 if stage > 2 and block == 1 else 1
-            maps = block_by_numpy(
-                maps, state, f"conv{stage}_{block}.", stride=stride, shortcut=build is resnet
-            )
+            maps = block_by_numpy(maps, state, f"conv{stage}_{block}.", stride=stride, option=option)
     expected = state["fc.weight"] @ maps.mean(axis=(1, 2)) + state["fc.bias"]
     np.testing.assert_allclose(net(image)[0].numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("depth", "option_a", "option_b"),
+    [
+        (20, 269_722, 272_474),
+        (32, 464_154, 466_906),
+        (44, 658_586, 661_338),
+        (56, 853_018, 855_770),
+        (110, 1_727_962, 1_730_714),
+        (1202, 19_421_274, 19_424_026),
+    ],
+)
+def test_parameters_by_shortcut_option(depth, option_a, option_b):
+    """Option B adds 16 x 32 + 2 x 32 in conv3_1 and 32 x 64 + 2 x 64 in conv4_1."""
+    assert option_b - option_a == 576 + 2_176
+    for option, count in (("A", option_a), ("B", option_b)):
+        with torch.device("meta"):
+            net = resnet(depth, shortcut=option)
+        assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+@pytest.mark.parametrize("option", ["C", "a", None])
+def test_shortcut_is_a_or_b(option):
+    with pytest.raises(UsageError, match=rf"^resnet20 expects shortcut to be A or B, got {option!r}: use A"):
+        resnet(20, shortcut=option)
 
 
 @torch.no_grad()
 def test_block_without_a_residual_passes_its_input_on():
     maps = torch.rand(2, 4, 6, 6)  # not negative, as after a ReLU
-    same = stir(ResidualBlock(4, 4, stride=1))
-    grows = stir(ResidualBlock(4, 8, stride=2))
+    same = stir(ResidualBlock(4, 4, stride=1, shortcut="A"))
+    grows = stir(ResidualBlock(4, 8, stride=2, shortcut="A"))
     for block in (same, grows):
         nn.init.zeros_(block.bn2.weight)
         nn.init.zeros_(block.bn2.bias)

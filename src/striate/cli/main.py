@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from striate import __version__
-from striate.cli import data, evaluate, nets, predict, train
+from striate.cli import data, evaluate, nets, predict, train, weights
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
 
@@ -40,11 +40,12 @@ def _options(
     pass
 
 
-app.command("nets")(nets.nets)
+app.add_typer(nets.app, name="nets")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("data")(data.data)
+app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
 """``striate train``."""
 
 import json as json_module
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from striate.cli.arguments import pairs, value_of
 from striate.cli.show import Listener, err, out, percent
 from striate.core.errors import UsageError
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    net: Annotated[str | None, typer.Argument(help="Name of a network; `striate nets` lists them.")] = None,
+    net: Annotated[
+        str | None,
+        typer.Argument(help="Name of a network (`striate nets`), or a .net file that you wrote."),
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,6 +39,13 @@ def train(
         list[str] | None,
         typer.Option(
             "--arg", help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from these: a bundle, .pth, .safetensors, .caffemodel or .mat file, or the name of"
+            " published ones: torchvision, timm:resnet50.a1_in1k."
         ),
     ] = None,
     run: Annotated[
@@ -65,6 +75,10 @@ def train(
 
     Example:  [bold]striate train resnet20 --data photos/ --recipe photos --epochs 30 --set lr=0.0005[/]
 
+    Example:  [bold]striate train resnet50_v1_5 --weights torchvision --data photos/ --epochs 5[/]
+
+    Example:  [bold]striate train my.net --data cifar10[/]
+
     Example:  [bold]striate train --resume runs/lenet5-digits-20260101-120000[/]
     """
     from striate import job
@@ -75,6 +89,7 @@ def train(
             word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value
         ]
         given += [word for word, value in (("--arg", arguments), ("--strict", strict)) if value]
+        given += ["--weights"] if weights is not None else []
         given += [] if seed is None else ["--seed"]
         for word, value in (("--precision", precision), ("--device", device), ("--compile", compile)):
             given += [word] if value != "auto" else []
@@ -96,9 +111,10 @@ def train(
                 net,
                 data,
                 recipe=recipe,
-                settings=_pairs("--set", settings or []),
+                settings=pairs("--set", settings or []),
                 epochs=epochs,
-                net_arguments={key: _value(text) for key, text in _pairs("--arg", arguments or []).items()},
+                net_arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
+                weights=weights,
                 out=run,
                 seed=seed or 0,
                 precision=precision,  # type: ignore[arg-type]
@@ -112,24 +128,6 @@ def train(
         print(json_module.dumps(_to_json(result), indent=2, ensure_ascii=False))
     else:
         _print(result)
-
-
-def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{option}: expected key=value, got {word!r}")
-        pairs[key.strip()] = value
-    return pairs
-
-
-def _value(text: str) -> Any:
-    """Read a number, true or false; anything else stays text."""
-    try:
-        return json_module.loads(text)
-    except ValueError:
-        return text
 
 
 def _print(result: "TrainResult") -> None:

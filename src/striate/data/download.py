@@ -2,20 +2,26 @@
 
 import hashlib
 import os
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
+from urllib.parse import urljoin, urlsplit
 
-from striate.core.errors import DataError
+from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 
 _CHUNK_BYTES = 2**18
 _ATTEMPTS = 4
 _REMOTE = (urllib.error.URLError, ConnectionError, TimeoutError)
 _AGENT = "striate (https://pypi.org/project/striate)"
+_HEX_DIGITS = {"md5": 32, "sha256": 64}
+_SHORTEST_PREFIX = 8
+_NAMES = {"md5": "MD5", "sha256": "SHA-256"}
+_HOPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +31,34 @@ class RemoteFile:
     Attributes:
         name: its file name.
         url: where it is.
-        md5: its published MD5 sum, in hexadecimal. It guards against damage; the addresses that have one are
-            fixed in striate's code.
+        checksum: ``md5:`` or ``sha256:`` and the published sum in hexadecimal, or its first digits, at least
+            8. It guards against damage; the addresses are fixed in striate's code.
     """
 
     name: str
     url: str
-    md5: str
+    checksum: str
+
+    def __post_init__(self) -> None:
+        """Refuse a checksum that could not be compared."""
+        algorithm, _, digits = self.checksum.partition(":")
+        if not (
+            algorithm in _HEX_DIGITS
+            and _SHORTEST_PREFIX <= len(digits) <= _HEX_DIGITS[algorithm]
+            and re.fullmatch("[0-9a-f]+", digits)
+        ):
+            raise UsageError(
+                f"{self.name}: expected a checksum like md5:0123abcd or sha256:0123abcd (at least"
+                f" {_SHORTEST_PREFIX} small hexadecimal digits), got {self.checksum!r}: copy it from the"
+                " publisher"
+            )
+
+    @property
+    def checksum_text(self) -> str:
+        """The checksum in words, such as ``MD5 f68b3c2d...`` or ``SHA-256 beginning with 7be5be79``."""
+        algorithm, _, digits = self.checksum.partition(":")
+        beginning = "" if len(digits) == _HEX_DIGITS[algorithm] else "beginning with "
+        return f"{_NAMES[algorithm]} {beginning}{digits}"
 
 
 def download(
@@ -59,7 +86,7 @@ def download(
     if target.exists():
         return target
     part = folder / f"{remote.name}.part"
-    by_hand = f"get {remote.url} (MD5 {remote.md5}) by other means and put it at {target}"
+    by_hand = f"get {remote.url} ({remote.checksum_text}) by other means and put it at {target}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -69,7 +96,7 @@ def download(
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code == 416 and part.exists():  # the part is as long as the file, or longer
-                    if _md5(part) == remote.md5:
+                    if _sum(part, remote).startswith(remote.checksum):
                         break
                     part.unlink()
                 if (error.code < 500 and error.code != 416) or attempt == _ATTEMPTS:
@@ -78,10 +105,13 @@ def download(
                 received = part.stat().st_size if part.exists() else 0
                 if attempt == _ATTEMPTS or received == 0 or _is_local(error):
                     raise
-        found = _md5(part)
-        if found != remote.md5:
+        found = _sum(part, remote)
+        if not found.startswith(remote.checksum):
             part.unlink()
-            raise DataError(f"{remote.name}: expected MD5 {remote.md5}, got {found}: try again, or {by_hand}")
+            raise DataError(
+                f"{remote.name}: expected {remote.checksum_text}, got {found.partition(':')[2]}:"
+                f" try again, or {by_hand}"
+            )
         with open(part, "rb") as whole:
             os.fsync(whole.fileno())
         os.replace(part, target)
@@ -138,6 +168,62 @@ def _starts_at(content_range: str) -> int:
     return int(start) if start.isdigit() else -1
 
 
-def _md5(path: Path) -> str:
+def _sum(path: Path, remote: RemoteFile) -> str:
+    """Compute the sum that ``remote`` publishes, written in the same way."""
+    algorithm = remote.checksum.partition(":")[0]
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def announced_sha256(url: str, *, timeout_s: float = 30.0) -> str:
+    """Ask a server for the SHA-256 of a large file, which it names before it redirects to the file's store.
+
+    Args:
+        url: where the file is; redirects within the same site are followed, others are not.
+        timeout_s: how long to wait for the server each time.
+
+    Returns:
+        64 hexadecimal digits, from the header ``X-Linked-ETag`` or else ``ETag``.
+
+    Raises:
+        DataError: the server names no SHA-256.
+        OSError: the network failed, or the server refused (``urllib.error.URLError`` is one).
+    """
+    opener = urllib.request.build_opener(_NoRedirect)
+    for _ in range(_HOPS):
+        request = urllib.request.Request(
+            url, method="HEAD", headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"}
+        )
+        try:
+            with opener.open(request, timeout=timeout_s) as response:
+                headers = response.headers
+        except urllib.error.HTTPError as error:
+            error.close()
+            if not 300 <= error.code < 400:
+                raise
+            headers = error.headers
+        for name in ("X-Linked-ETag", "ETag"):
+            tag = (headers.get(name) or "").removeprefix("W/").strip('"').lower()
+            if re.fullmatch("[0-9a-f]{64}", tag):
+                return tag
+        target = urljoin(url, headers.get("Location") or url)
+        if target == url or urlsplit(target)[:2] != urlsplit(url)[:2]:
+            break
+        url = target
+    raise DataError(f"{url}: expected the server to name the file's SHA-256, got none: pass a file instead")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Give redirects back as errors, so that their headers can be read."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        return None

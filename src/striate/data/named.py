@@ -65,7 +65,8 @@ class NamedSet:
 
 def _idx_remote(base: str, md5s: Sequence[str]) -> tuple[RemoteFile, ...]:
     return tuple(
-        RemoteFile(f"{file}.gz", f"{base}{file}.gz", md5) for file, md5 in zip(_IDX_FILES, md5s, strict=True)
+        RemoteFile(f"{file}.gz", f"{base}{file}.gz", f"md5:{md5}")
+        for file, md5 in zip(_IDX_FILES, md5s, strict=True)
     )
 
 
@@ -109,7 +110,7 @@ NAMED_SETS: Final[dict[str, NamedSet]] = {
             RemoteFile(
                 "cifar-10-python.tar.gz",
                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-                "c58f30108f718f92721af3b95e74349a",
+                "md5:c58f30108f718f92721af3b95e74349a",
             ),
         ),
         cifar=CIFAR10,
@@ -122,7 +123,7 @@ NAMED_SETS: Final[dict[str, NamedSet]] = {
             RemoteFile(
                 "cifar-100-python.tar.gz",
                 "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-                "eb9058c3a382ffc7106e4002c42a8d85",
+                "md5:eb9058c3a382ffc7106e4002c42a8d85",
             ),
         ),
         cifar=CIFAR100,
@@ -176,7 +177,7 @@ def open_named(
     if not download_missing:
         raise DataError(
             f"{name}: expected it under {' or '.join(map(str, roots))}, got nothing there: put"
-            f" {', '.join(f'{file.name} (MD5 {file.md5})' for file in known.remote)} into {target},"
+            f" {', '.join(f'{file.name} ({file.checksum_text})' for file in known.remote)} into {target},"
             " or allow the download"
         )
     for file in known.remote:

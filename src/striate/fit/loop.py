@@ -21,7 +21,7 @@ from striate.data.batches import Pictures, in_order, num_training_batches, shuff
 from striate.data.dataset import ColourStatistics
 from striate.fit.average import WeightAverage, make_average
 from striate.fit.checkpoint import Position, load_checkpoint, save_checkpoint
-from striate.fit.loss import Loss
+from striate.fit.loss import Loss, Outputs, total_loss
 from striate.fit.optimizer import make_optimizer
 from striate.fit.recipe import Recipe
 from striate.fit.run_folder import RunFolder, write_metrics
@@ -38,7 +38,8 @@ class Training:
     """Everything that a training needs, put together by the caller.
 
     Attributes:
-        net: to train, on the CPU; it is moved to ``device``.
+        net: to train, on the CPU; it is moved to ``device``. In training mode it may return (scores,
+            auxiliary scores, ...); its ``auxiliary_weight`` then says how much these count in the loss.
         train: training images.
         val: validation images, or None when there are none.
         colours: statistics of the training images, for augmentation.
@@ -78,12 +79,12 @@ class _Forward:
 
     def __init__(self, training: Training) -> None:
         self._training = training
-        self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._compiled: Callable[[torch.Tensor], Outputs] | None = None
         if training.compiled:
             self._compiled = torch.compile(training.net, dynamic=False)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Map ``N x C x H x W`` images to ``N x K`` scores."""
+    def __call__(self, images: torch.Tensor) -> Outputs:
+        """Map ``N x C x H x W`` images to ``N x K`` scores, or to a tuple of them (auxiliary classifiers)."""
         if self._compiled is None or len(images) != self._training.train.batch_images:
             return self._training.net(images)
         try:
@@ -225,17 +226,21 @@ def _train_epoch(
 def _loss_and_wrong(
     training: Training, forward: _Forward, batch: Batch, dtype: torch.dtype | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss and the number of wrong answers, both on the device."""
+    """Return the loss and the number of wrong answers, both on the device.
+
+    Auxiliary classifiers count in the loss; an answer is the main scores' alone.
+    """
     images = batch.images.to(training.device, non_blocking=True)
     labels = batch.labels.to(training.device, non_blocking=True)
     with torch.autocast(training.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         outputs = forward(images)
-    loss = training.loss(outputs.float(), labels)
+    loss = total_loss(training.loss, training.net, outputs, labels)
+    scores = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
     with torch.no_grad():
         if labels.ndim == 1:
-            wrong = (outputs.argmax(1) != labels).sum()
+            wrong = (scores.argmax(1) != labels).sum()
         else:
-            wrong = ((outputs > 0) != (labels > 0.5)).any(1).sum()
+            wrong = ((scores > 0) != (labels > 0.5)).any(1).sum()
     return loss, wrong
 
 

@@ -1,16 +1,21 @@
-"""The objective: cross-entropy for one label an image, binary cross-entropy for several."""
+"""The objective: cross-entropy for one label an image, binary cross-entropy for several.
+
+A network with auxiliary classifiers adds theirs, at a weight of its own (``total_loss``).
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from striate.core.errors import UsageError
 from striate.fit.recipe import Recipe
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 def make_loss(
@@ -66,3 +71,37 @@ def make_loss(
         return F.cross_entropy(outputs.float(), targets, class_weight, label_smoothing=recipe.label_smoothing)
 
     return categorical
+
+
+def total_loss(loss: Loss, net: nn.Module, outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    """Return what a training step minimises: the loss of the scores and, weighted, of auxiliary scores.
+
+    Args:
+        loss: of one ``N x K`` tensor of scores.
+        net: its ``auxiliary_weight`` multiplies each auxiliary loss; read only where there are such scores.
+        outputs: of ``net`` in training mode: ``N x K`` scores, or the tuple (scores, first auxiliary scores,
+            second, ...), each ``N x K``.
+        labels: as ``loss`` takes them.
+
+    Returns:
+        ``loss(scores) + auxiliary_weight (loss(first) + loss(second) + ...)``, computed in float32.
+
+    Raises:
+        UsageError: a tuple from a network without the attribute ``auxiliary_weight``.
+
+    Paper: Szegedy et al. 2014, arXiv 1409.4842, section 5: each auxiliary loss is weighted by 0.3.
+    Departures: none.
+    """
+    if isinstance(outputs, torch.Tensor):
+        return loss(outputs.float(), labels)
+    weight = getattr(net, "auxiliary_weight", None)
+    if not isinstance(weight, int | float):
+        raise UsageError(
+            f"expected a network that trains with {len(outputs)} outputs to have a number as"
+            f" auxiliary_weight, got {weight!r} in {type(net).__name__}: set net.auxiliary_weight, 0.3 in"
+            " GoogLeNet's paper"
+        )
+    total = loss(outputs[0].float(), labels)
+    for auxiliary in outputs[1:]:
+        total = total + weight * loss(auxiliary.float(), labels)
+    return total

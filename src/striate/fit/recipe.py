@@ -14,7 +14,7 @@ from striate.data.preprocess import Interpolation
 OptimizerName = Literal["sgd", "krizhevsky", "nesterov", "adamw"]
 ScheduleName = Literal["constant", "steps", "plateau", "polynomial", "cosine", "one_cycle"]
 Averaging = Literal["none", "ema", "polyak"]
-Normalisation = Literal["dataset", "lenet", "imagenet", "half"]
+Normalisation = Literal["dataset", "mean", "lenet", "imagenet", "half"]
 ClassWeights = Literal["none", "balanced"]
 Selection = Literal["best", "last"]
 
@@ -62,8 +62,9 @@ class Recipe:
         canvas_px: side that images are brought to before a crop of the network's size is cut; None: that
             size.
         interpolation: resampling filter.
-        normalise: ``dataset`` (mean and std of the training images), ``lenet`` (background -0.1, foreground
-            1.175), ``imagenet`` (the usual constants), ``half`` (levels to [-1, 1]).
+        normalise: ``dataset`` (mean and std of the training images), ``mean`` (levels 0 to 255 less the
+            training images' mean, as in AlexNet), ``lenet`` (background -0.1, foreground 1.175), ``imagenet``
+            (the usual constants), ``half`` (levels to [-1, 1]).
         crop_pad_px: see ``Augmentation``, as are the following.
         crop_fill: ``mean`` or ``edge``.
         flip: mirror half of the images.

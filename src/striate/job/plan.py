@@ -36,6 +36,7 @@ class Plan:
 
     net: str
     net_arguments: dict[str, Any]
+    weights: str | None
     data: list[str]
     recipe: Recipe
     seed: int
@@ -47,7 +48,7 @@ class Plan:
     command: str
 
 
-def net_arguments_of(net: str, recipe: Recipe, arguments: dict[str, Any]) -> dict[str, Any]:
+def net_arguments_of(recipe: Recipe, arguments: dict[str, Any]) -> dict[str, Any]:
     """Add the recipe's dropout to the arguments of a network."""
     if recipe.dropout is not None:
         arguments.setdefault("dropout", recipe.dropout)
@@ -61,6 +62,8 @@ def run_key(plan: Plan, dataset: Dataset) -> str:
     order.update(np.ascontiguousarray(dataset.source.labels).data)
     parts = [plan.net, plan.net_arguments, plan.recipe.to_json(), plan.seed, plan.precision]
     parts += [dataset.fingerprint, order.hexdigest()]
+    if plan.weights is not None:
+        parts.append(plan.weights)
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -89,6 +92,7 @@ def command_of(
     settings: Mapping[str, str],
     epochs: int | None,
     net_arguments: Mapping[str, Any],
+    weights: str | Path | None,
     options: Mapping[str, object],
 ) -> str:
     """Write the command that repeats a training."""
@@ -102,6 +106,8 @@ def command_of(
         words += ["--set", f"{key}={value}"]
     for key, value in net_arguments.items():
         words += ["--arg", f"{key}={value}"]
+    if weights is not None:
+        words += ["--weights", str(weights)]
     if epochs is not None:
         words += ["--epochs", str(epochs)]
     for option, chosen_value in options.items():
@@ -130,6 +136,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     return {
         "net": plan.net,
         "net_arguments": plan.net_arguments,
+        "weights": plan.weights,
         "data": plan.data,
         "recipe": plan.recipe.to_json(),
         "seed": plan.seed,
@@ -154,6 +161,7 @@ def plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> Plan:
         return Plan(
             net=str(record["net"]),
             net_arguments=dict(record["net_arguments"]),
+            weights=None if record.get("weights") is None else str(record["weights"]),
             data=[str(part) for part in list(record["data"])],
             recipe=Recipe.from_json(record["recipe"]),
             seed=int(record["seed"]),

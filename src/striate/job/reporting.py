@@ -46,7 +46,7 @@ def report_of(
         rule += f", {plan.recipe.average} average of the weights"
     return RunReport(
         title=f"{entry.title} on {_data_name(plan)}",
-        net=plan.net,
+        net=entry.name,
         num_parameters=summary.parameters,
         macs=summary.macs,
         input_shape=summary.input_shape,

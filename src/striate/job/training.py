@@ -54,11 +54,13 @@ from striate.job.plan import (
 )
 from striate.job.reporting import report_of
 from striate.job.result import TrainResult
+from striate.job.weights import open_weights
 from striate.nets import build, describe, find
 from striate.recipes import find_recipe
 from striate.score.evaluate import evaluate
 from striate.score.report import render_report
 from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.load import load_weights
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Levels -0.1 (0) to 1.175 (255), LeCun et al. 1998 sec. II.B: 1.275 u - 0.1 = (u - 0.1 / 1.275) / (1 /
@@ -77,6 +79,7 @@ def train(
     settings: Mapping[str, str] | None = None,
     epochs: int | None = None,
     net_arguments: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     precision: PrecisionChoice = "auto",
@@ -89,12 +92,15 @@ def train(
     """Train a network on labelled images, test it, and write a run folder with a report.
 
     Args:
-        net: name of the network (``striate nets``).
+        net: name of the network (``striate nets``), a ``.net`` file, or a text in the lectures' notation.
         data: name of a data set, a folder, an archive or a manifest; several are united.
         recipe: name or value; None takes the network's own.
         settings: recipe fields to change, as text (``{"lr": "0.05"}``).
         epochs: overrides the recipe's.
         net_arguments: for the network's builder, such as ``{"input_px": 64}`` for vgg16.
+        weights: to start from: a bundle or run folder, a file of another program, or the name of published
+            ones (see ``job.weights.open_weights``). A last layer for other classes starts anew; images are
+            normalised as these weights expect.
         out: run folder to create; None makes ``runs/NET-DATA-TIME``.
         seed: of weights, order, augmentation and dropout; 0 or more.
         precision: ``auto`` takes bf16 where the hardware has it.
@@ -129,8 +135,9 @@ def train(
         raise UsageError("expected at least one data source, got none: --data FOLDER")
     place = pick_device(device)
     plan = Plan(
-        net=net,
-        net_arguments=net_arguments_of(net, chosen, dict(net_arguments or {})),
+        net=entry.reference,
+        net_arguments=net_arguments_of(chosen, dict(net_arguments or {})),
+        weights=None if weights is None else absolute(weights),
         data=[absolute(part) for part in where],
         recipe=chosen,
         seed=seed,
@@ -147,11 +154,12 @@ def train(
             settings or {},
             epochs,
             net_arguments or {},
+            weights,
             {"seed": seed, "precision": precision, "device": device, "compile": compile, "strict": strict},
         ),
     )
-    describe(net, num_classes=2, **plan.net_arguments)  # refuses wrong arguments before anything is read
-    folder = Path(out) if out is not None else default_out(net, where)
+    describe(plan.net, num_classes=2, **plan.net_arguments)  # refuses wrong arguments before anything is read
+    folder = Path(out) if out is not None else default_out(entry.name, where)
     source = open_source(where, progress=progress)
     run = create_run(folder, plan_to_json(plan))
     try:
@@ -191,6 +199,14 @@ def _carry_out(
         num_classes = len(source.classes)
         net = build(plan.net, num_classes=num_classes, **plan.net_arguments)
         shape = input_shape(net)
+        loaded = None
+        if plan.weights is not None:
+            file = open_weights(plan.weights, plan.net, progress=progress)
+            loaded = load_weights(net, entry.name, file)
+            left = f"left over: {', '.join(loaded.left_over)}" if loaded.left_over else ""
+            for note in (*loaded.notes, *loaded.replaced, left):
+                if note:
+                    progress("note", 0, None, f"{Path(plan.weights).name}: {note}")
         canvas = fit_preprocessing(source, shape, canvas_px=recipe.canvas_px)
         canvas = replace(canvas, interpolation=recipe.interpolation)
         dataset = open_dataset(
@@ -203,6 +219,8 @@ def _carry_out(
         )
         colours = colour_statistics(dataset, dataset.splits.train)
         preprocessing = _normalised(for_network(canvas, shape), recipe.normalise, colours)
+        if loaded is not None and loaded.preprocessing is not None:
+            preprocessing = _normalised_alike(preprocessing, loaded.preprocessing)
         train_pictures = pictures_of(
             dataset, dataset.splits.train, preprocessing, recipe.batch_images, device
         )
@@ -225,6 +243,7 @@ def _carry_out(
                 "name": source.name,
                 "fingerprint": dataset.fingerprint,
                 "num_images": num_images(dataset),
+                "started_from": plan.weights,
             },
             versions=versions(),
             seed=plan.seed,
@@ -337,6 +356,8 @@ def _compiles(plan: Plan, net: nn.Module, num_classes: int, num_train: int) -> b
 def _normalised(pre: Preprocessing, choice: Normalisation, colours: ColourStatistics) -> Preprocessing:
     if choice == "dataset":
         return replace(pre, mean=colours.mean, std=colours.std)
+    if choice == "mean":
+        return replace(pre, mean=colours.mean, std=(1 / 255,) * pre.channels)
     if choice == "lenet":
         return replace(pre, mean=(_LENET_MEAN,) * pre.channels, std=(_LENET_STD,) * pre.channels)
     if choice == "half":
@@ -344,6 +365,13 @@ def _normalised(pre: Preprocessing, choice: Normalisation, colours: ColourStatis
     if pre.channels != 3:
         raise UsageError("recipe normalise imagenet is for colour images: --set normalise=dataset")
     return replace(pre, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+
+
+def _normalised_alike(pre: Preprocessing, weights: Preprocessing) -> Preprocessing:
+    """Give images the levels that pretrained weights expect."""
+    if pre.channels != weights.channels:
+        return pre
+    return replace(pre, mean=weights.mean, std=weights.std, colour_order=weights.colour_order)
 
 
 @contextmanager

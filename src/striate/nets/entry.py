@@ -13,7 +13,7 @@ class NetEntry:
     Attributes:
         name: the key in ``NETS`` and the word on the command line.
         title: the name in a heading.
-        year: year of publication.
+        year: year of publication; None for a network that the user wrote.
         paper: authors, title and venue or arXiv number.
         input_shape: channels, height and width in pixels of the images that the default build takes.
         num_classes: classes of the published network, the default of ``build``.
@@ -28,13 +28,14 @@ class NetEntry:
             leaves a choice; the page repeats them word for word.
         page: its page, a path relative to the repository's root.
         aliases: other names that people use, such as a paper's letter.
+        notation: for a network written in the lectures' notation (``nets.notation``), its text.
         loss: ``(scores, labels) -> scalar``, for a network whose paper defines its own; ``None`` means
             cross-entropy with the scores as logits.
     """
 
     name: str
     title: str
-    year: int
+    year: int | None
     paper: str
     input_shape: tuple[int, int, int]
     num_classes: int
@@ -44,4 +45,10 @@ class NetEntry:
     departures: tuple[str, ...]
     page: str
     aliases: tuple[str, ...] = ()
+    notation: str | None = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def reference(self) -> str:
+        """What finds this network again, also on another machine: its name, or the text it is written in."""
+        return self.name if self.notation is None else self.notation

@@ -1,6 +1,6 @@
-"""LeNet-5, three times: as printed in 1998 with a linear output, with its RBF output, and as lectured today.
+"""LeNet-5: as printed in 1998 with a linear output, with its RBF output, as lectured today, and as in Caffe.
 
-Layer names are the paper's: C1, S2, C3, S4, C5, F6, output.
+Layer names are the paper's: C1, S2, C3, S4, C5, F6, output. Those of Caffe's network are Caffe's.
 """
 
 import torch
@@ -200,6 +200,41 @@ def lenet5_modern(num_classes: int = 10) -> Chain:
     return net
 
 
+def lenet_caffe(num_classes: int = 10) -> Chain:
+    """Build the LeNet of Caffe's MNIST example, 431,080 parameters for ten classes.
+
+    Args:
+        num_classes: number of output units.
+
+    Returns:
+        A network from ``N x 1 x 28 x 28`` images to ``N x num_classes`` logits.
+
+    Paper: none; ``lenet_train_test.prototxt`` of Caffe's MNIST example, a descendant of LeCun et al. 1998.
+    Departures: none from the file, whose images are pixels of 0 to 255 divided by 256.
+    """
+    net = Chain(
+        "lenet_caffe",
+        (1, 28, 28),
+        {
+            "conv1": nn.Conv2d(1, 20, kernel_size=5),
+            "pool1": nn.MaxPool2d(2, stride=2),
+            "conv2": nn.Conv2d(20, 50, kernel_size=5),
+            "pool2": nn.MaxPool2d(2, stride=2),
+            "flatten": nn.Flatten(),
+            "ip1": nn.Linear(50 * 4 * 4, 500),
+            "relu1": nn.ReLU(),
+            "ip2": nn.Linear(500, num_classes),
+        },
+    )
+    for layer in net:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.bias is not None
+            limit = (3 / layer.weight[0].numel()) ** 0.5
+            nn.init.uniform_(layer.weight, -limit, limit)
+            nn.init.zeros_(layer.bias)
+    return net
+
+
 _PAPER = (
     "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition."
     " Proceedings of the IEEE 86(11), 1998"
@@ -270,6 +305,24 @@ ENTRIES = (
             "ReLU follows C1, C3, C5 and F6 in place of the scaled tanh; the lectures draw no non-linearity.",
             "The output is ten linear units trained with cross-entropy, in place of RBF units.",
             "Weights start from He's normal distribution and biases from zero.",
+        ),
+        page="docs/nets/lenet5.md",
+    ),
+    NetEntry(
+        name="lenet_caffe",
+        title="LeNet (Caffe's MNIST example)",
+        year=2014,
+        paper="Caffe, examples/mnist/lenet_train_test.prototxt, after LeCun et al. 1998",
+        input_shape=(1, 28, 28),
+        num_classes=10,
+        build=lenet_caffe,
+        recipe="lenet5",
+        published_error="not published: an example of the program Caffe, in no paper",
+        departures=(
+            "It departs from the paper of 1998 nearly everywhere: 28x28 images, 20 and 50 maps, a full second"
+            " convolution, max pooling, no non-linearity but one ReLU after ip1, and a linear output.",
+            "Weights start as Caffe's xavier filler draws them, uniform in plus or minus the square root of"
+            " 3 / fan-in, and biases from zero.",
         ),
         page="docs/nets/lenet5.md",
     ),

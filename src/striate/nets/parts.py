@@ -1,7 +1,8 @@
-"""What the network files share: the chain of named layers, the input check, LRN, and the parts of LeNet-5."""
+"""What network files share: layers in a chain, the input check, LRN, the parts of LeNet-5 and ResNet."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,9 @@ class LocalResponseNorm(nn.Module):
         """Normalise ``N x C x H x W`` maps; the shape stays."""
         energies = []
         half = self.size // 2
-        for squares in maps.square().chunk(self.towers, dim=1):
+        chunks = maps.square().chunk(self.towers, dim=1)
+        for tower in range(self.towers):  # torch.fx follows an index, not an iteration
+            squares = chunks[tower]
             padded = functional.pad(squares, (0, 0, 0, 0, half, half))
             energy = padded.narrow(1, 0, squares.shape[1])
             for shift in range(1, self.size):
@@ -258,3 +261,112 @@ def draw_lecun(*parameters: Tensor, fan_in: int) -> None:
     """
     for parameter in parameters:
         parameter.uniform_(-2.4 / fan_in, 2.4 / fan_in)
+
+
+ShortcutOption = Literal["A", "B", "C"]
+"""How a shortcut goes where the shape changes, by the letters of He et al. 2015, section 4.1.
+
+A: zeros for the new channels (``ShortcutA``). B: a projection. C: a projection in every block, also where the
+shape stays. With A and B the shortcut is the identity where the shape stays.
+"""
+
+
+class ShortcutA(nn.Module):
+    """Option A, the shortcut without parameters: every ``stride``-th pixel, and zeros for the new channels.
+
+    Paper: He et al. 2015, sections 3.3 and 4.2.
+    Departures: the paper does not say where the zero channels go; they follow the copied ones.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.new_channels = out_channels - in_channels
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map ``N x in x H x W`` to ``N x out x ceil(H/stride) x ceil(W/stride)``."""
+        return functional.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+    def extra_repr(self) -> str:
+        """Say the numbers that the printed network shows."""
+        return f"new_channels={self.new_channels}, stride={self.stride}"
+
+
+def make_shortcut(in_channels: int, out_channels: int, *, stride: int, option: ShortcutOption) -> nn.Module:
+    """Build the shortcut of a residual block: identity, ``ShortcutA``, or the projection ``conv``, ``bn``.
+
+    Paper: He et al. 2015, sections 3.3 and 4.1, equations 1 and 2; batch normalisation after each
+        convolution (section 3.4).
+    Departures: none.
+    """
+    same_shape = stride == 1 and in_channels == out_channels
+    if same_shape and option != "C":
+        return nn.Identity()
+    if option == "A":
+        return ShortcutA(in_channels, out_channels, stride=stride)
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+        "bn": nn.BatchNorm2d(out_channels),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, plus the shortcut, then ReLU.
+
+    Paper: He et al. 2015, Fig. 2, Fig. 5 (left) and equations 1 and 2.
+    Departures: none.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, shortcut: ShortcutOption) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(in_channels, out_channels, stride=stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = _conv3x3(out_channels, out_channels, stride=1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = make_shortcut(in_channels, out_channels, stride=stride, option=shortcut)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map ``N x in x H x W`` to ``N x out x ceil(H/stride) x ceil(W/stride)``."""
+        branch = self.relu1(self.bn1(self.conv1(maps)))
+        branch = self.bn2(self.conv2(branch))
+        return self.relu2(branch + self.shortcut(maps))
+
+
+def plain_block(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
+    """Build a ``ResidualBlock`` without its shortcut.
+
+    Paper: He et al. 2015, sections 3.3 and 4.2.
+    Departures: none.
+    """
+    layers: dict[str, nn.Module] = {
+        "conv1": _conv3x3(in_channels, out_channels, stride=stride),
+        "bn1": nn.BatchNorm2d(out_channels),
+        "relu1": nn.ReLU(),
+        "conv2": _conv3x3(out_channels, out_channels, stride=1),
+        "bn2": nn.BatchNorm2d(out_channels),
+        "relu2": nn.ReLU(),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _conv3x3(in_channels: int, out_channels: int, *, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+def start_residual(net: nn.Module) -> None:
+    """Draw every convolution from He's normal distribution scaled by fan-out; zero the last layer's bias.
+
+    The rest keeps PyTorch's start: batch normalisation with scale 1 and shift 0, the fully connected layer's
+    weights from a uniform distribution.
+
+    Paper: He et al. 2015, sections 3.4 and 4.2, which cite He et al. 2015 (arXiv 1502.01852), equation 14.
+    Departures: choices where the paper is silent, see the entries of the networks.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

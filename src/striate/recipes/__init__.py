@@ -9,26 +9,36 @@ import difflib
 from striate.core.errors import UsageError
 from striate.fit.recipe import Recipe
 from striate.recipes import (
+    alexnet,
     digits,
+    googlenet,
     lenet5,
     lenet5_rbf,
     lenet5_shifted,
+    nin_cifar10,
     photos,
+    resnet,
     resnet_cifar,
     resnet_cifar_quick,
     vgg16,
+    zfnet,
 )
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
     for module in (
+        alexnet,
         digits,
+        googlenet,
         lenet5,
         lenet5_rbf,
         lenet5_shifted,
+        nin_cifar10,
+        resnet,
         resnet_cifar,
         resnet_cifar_quick,
         vgg16,
+        zfnet,
         photos,
     )
 }

@@ -1,4 +1,4 @@
-"""LeNet-5: LeCun, Bottou, Bengio, Haffner 1998, and the form of the lectures."""
+"""LeNet-5: LeCun, Bottou, Bengio, Haffner 1998, the form of the lectures, and Caffe's."""
 
 from tables.record import Published, Row
 
@@ -32,4 +32,24 @@ _LENET5_MODERN = Published(
     117_600 + 240_000 + 48_000 + 10_080 + 840,
 )
 
-TABLES = {"lenet5": _LENET5, "lenet5_rbf": _LENET5_RBF, "lenet5_modern": _LENET5_MODERN}
+# Caffe, examples/mnist/lenet_train_test.prototxt: 431,080 parameters, 2.293 million MACs. By hand:
+# 20 (25 + 1), 50 (20 x 25 + 1), 500 (800 + 1), 10 (500 + 1).
+_LENET_CAFFE = Published(
+    (
+        Row("conv1", (20, 24, 24), 520),
+        Row("pool1", (20, 12, 12)),
+        Row("conv2", (50, 8, 8), 25_050),
+        Row("pool2", (50, 4, 4)),
+        Row("ip1", (500,), 400_500),
+        Row("ip2", (10,), 5_010),
+    ),
+    431_080,
+    2.293e6,
+)
+
+TABLES = {
+    "lenet5": _LENET5,
+    "lenet5_rbf": _LENET5_RBF,
+    "lenet5_modern": _LENET5_MODERN,
+    "lenet_caffe": _LENET_CAFFE,
+}

@@ -1,0 +1,47 @@
+"""Networks written the way the lectures write them: text to value, value to text, value to network.
+
+The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value, in four steps, one file
+each: ``scan`` (lines and tokens), ``forms`` and ``pattern`` (drafts of layers), ``naming`` (labels and the
+activations that slides leave out), ``checking`` (sizes and claims). ``EXAMPLES`` is a folder of texts.
+"""
+
+from pathlib import Path
+
+from striate.nets.notation.building import build
+from striate.nets.notation.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    Dropout,
+    FullyConnected,
+    GlobalAvgPool,
+    Layer,
+    Norm,
+    Pool,
+)
+from striate.nets.notation.parsing import parse, read
+from striate.nets.notation.recognising import notation_of
+from striate.nets.notation.record import Notation
+from striate.nets.notation.writing import write
+
+__all__ = [
+    "EXAMPLES",
+    "Activation",
+    "BatchNorm",
+    "Conv",
+    "Dropout",
+    "FullyConnected",
+    "GlobalAvgPool",
+    "Layer",
+    "Norm",
+    "Notation",
+    "Pool",
+    "build",
+    "notation_of",
+    "parse",
+    "read",
+    "write",
+]
+
+EXAMPLES = Path(__file__).with_name("examples")
+"""The folder of ``alexnet_lecture.net``, ``vgg16.net`` and ``lenet5_modern.net``."""

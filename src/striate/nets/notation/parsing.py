@@ -1,0 +1,176 @@
+"""A text into a ``Notation``: read its pieces, then settle what they leave open."""
+
+from pathlib import Path
+
+from striate.core.errors import UsageError
+from striate.nets.notation.checking import check_volumes
+from striate.nets.notation.drafts import at
+from striate.nets.notation.forms import read_item
+from striate.nets.notation.items import Draft, Flatten, Input, Item, Rule, Scores
+from striate.nets.notation.layers import MAX_LAYERS, Conv, FullyConnected, GlobalAvgPool, Norm, Pool, shorten
+from striate.nets.notation.naming import add_activations, name_layers, settle_windows
+from striate.nets.notation.pattern import expand_pattern, is_pattern, split_input
+from striate.nets.notation.record import Notation, check_input_shape, check_name
+from striate.nets.notation.remarks import cut_remarks, split_remarks
+from striate.nets.notation.scan import MAX_TEXT, Piece, Spot, read_lines, read_tokens, split_arrows
+
+
+def parse(text: str, *, name: str = "net") -> Notation:
+    """Read a network that is written the way the lectures write it.
+
+    The network is not built: sizes and counts come from arithmetic.
+
+    Args:
+        text: at most 100,000 signs; ``docs/notation.md`` lists the forms.
+        name: the network's name, at most 100 printable signs; errors start with it.
+
+    Returns:
+        The network as a value.
+
+    Raises:
+        UsageError: what is wrong, with line and column: ``net:3:8: expected ..., got ...: remedy``.
+
+    Paper: none; the layer lists, tables and patterns of lectures on convolutional networks.
+    Departures: what a text leaves open is settled as ``docs/notation.md`` says.
+    """
+    check_name(name)
+    if not isinstance(text, str):
+        raise UsageError(f"expected a text in the notation, got {shorten(text)}: pass a string")
+    return _parse(text, name, name)
+
+
+def read(path: str | Path) -> Notation:
+    """Read a network from a ``.net`` file.
+
+    Args:
+        path: a UTF-8 text of at most 100,000 bytes; its stem becomes the network's name.
+
+    Returns:
+        The network as a value.
+
+    Raises:
+        UsageError: no such file, not UTF-8, too large, or an error in the text: ``lenet.net:3:8: ...``.
+    """
+    path = Path(path)
+    shown = path.name if path.name.isprintable() else shorten(path.name)
+    if not path.is_file():
+        raise UsageError(f"expected a file in the notation, got {shown}, which is none: check the path")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
+    except OSError as error:
+        raise UsageError(
+            f"expected a file that can be read, got {shown} ({error.strerror}): check it"
+        ) from None
+    if len(data) > MAX_TEXT:
+        raise UsageError(f"{shown}: expected at most {MAX_TEXT:,} bytes, got more: shorten it")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        got = f"byte {data[error.start]:#04x} at place {error.start}"
+        raise UsageError(f"{shown}: expected UTF-8 text, got {got}: save it as UTF-8") from None
+    check_name(path.stem)
+    return _parse(text, path.stem, shown)
+
+
+def _parse(text: str, name: str, source: str) -> Notation:
+    items = _read_items(text, source)
+    start, rule = _input_of(items, source), _rule_of(items)
+    drafts = settle_windows(_drafts_of(items, start.spot))
+    drafts = name_layers(add_activations(drafts, rule))
+    _check_number(len(drafts), drafts[-1].spot)
+    check_volumes(start.shape, drafts)
+    return Notation(name=name, input_shape=start.shape, layers=tuple(draft.layer for draft in drafts))
+
+
+def _read_items(text: str, source: str) -> list[Item]:
+    items: list[Item] = []
+    for line in read_lines(text, source):
+        if _is_remark(line):
+            continue
+        if is_pattern(cut_remarks(line)):
+            start, tokens = split_input(line, read_tokens(line))
+            if start is not None:
+                items += read_item(start, None)
+            items += expand_pattern(tokens)
+        else:
+            for piece in split_arrows(line):
+                items += read_item(*split_remarks(piece))
+        _check_number(len(items), line.spot)
+    return items
+
+
+def _is_remark(line: Piece) -> bool:
+    """Whether a line is a sum of the slide, "TOTAL params: 138M", or a remark in parentheses."""
+    in_parentheses = line.text.startswith("(") and line.text.endswith(")") and not is_pattern(line)
+    return in_parentheses or line.text.split(maxsplit=1)[0].lower().rstrip(":") == "total"
+
+
+def _input_of(items: list[Item], source: str) -> Input:
+    inputs = [item for item in items if isinstance(item, Input)]
+    first = next((item for item in items if not isinstance(item, Rule)), None)
+    if first is None or not isinstance(first, Input):
+        raise (first.spot if first else Spot(source, 1, 1)).refuse(
+            f"expected INPUT before the first layer, got {'a layer' if first else 'none'}:"
+            " write INPUT 32x32x3 (height x width x channels) on the first line"
+        )
+    if len(inputs) > 1:
+        raise inputs[1].spot.refuse(
+            f"expected one INPUT, got a second one beside that of line {inputs[0].spot.line}: leave one out"
+        )
+    with at(first.spot):
+        check_input_shape(first.shape)
+    return first
+
+
+def _rule_of(items: list[Item]) -> Rule | None:
+    rules = [item for item in items if isinstance(item, Rule)]
+    if len(rules) > 1:
+        raise rules[1].spot.refuse(
+            f"expected one line ACTIVATION, got a second one beside line {rules[0].spot.line}: leave one out"
+        )
+    return rules[0] if rules else None
+
+
+def _drafts_of(items: list[Item], start: Spot) -> list[Draft]:
+    """Return the layers; check that nothing follows SOFTMAX, and no layer of maps follows FLATTEN."""
+    drafts: list[Draft] = []
+    flat = False
+    scores: Scores | None = None
+    for item in items:
+        if scores is not None and not isinstance(item, Rule):
+            raise item.spot.refuse(
+                f"expected nothing behind SOFTMAX of line {scores.spot.line}, got more:"
+                " move SOFTMAX to the end"
+            )
+        match item:
+            case Flatten():
+                flat = True
+            case Scores():
+                scores = item
+            case Draft():
+                if flat and isinstance(item.layer, Conv | Pool | GlobalAvgPool | Norm):
+                    raise item.spot.refuse(
+                        "expected FC behind FLATTEN, got a layer of maps: leave FLATTEN out, FC implies it"
+                    )
+                drafts.append(item)
+    if not drafts:
+        raise start.refuse("expected a layer behind INPUT, got none: write one, such as SOFTMAX 10")
+    if scores is not None and scores.spot == drafts[-1].spot and len(drafts) > 1:
+        _check_scores(drafts[-2], drafts[-1])
+    return drafts
+
+
+def _check_scores(before: Draft, scores: Draft) -> None:
+    """Refuse ``FC 1000`` and then ``SOFTMAX 1000``: two layers here, one on slides."""
+    match before.layer, scores.layer:
+        case FullyConnected(units=hidden), FullyConnected(units=units) if hidden == units:
+            raise scores.spot.refuse(
+                f"expected SOFTMAX alone behind FC {units}, got SOFTMAX {units}, a further layer:"
+                " write SOFTMAX, or another FC if two layers are meant"
+            )
+
+
+def _check_number(number: int, spot: Spot) -> None:
+    if number > MAX_LAYERS:
+        raise spot.refuse(f"expected at most {MAX_LAYERS:,} layers, got {number:,}: shorten the network")

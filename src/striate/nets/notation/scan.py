@@ -1,0 +1,198 @@
+"""Text into lines, pieces and tokens; each knows its place, so that an error can name it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from striate.core.errors import UsageError
+from striate.nets.notation.layers import shorten
+
+MAX_TEXT = 100_000
+_MAX_DIGITS = 12
+_MAX_REAL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a text; lines and columns count from 1."""
+
+    source: str
+    line: int
+    column: int
+
+    def refuse(self, message: str) -> UsageError:
+        """Make the error for this place: ``lenet.net:3:8: message``."""
+        return UsageError(f"{self.source}:{self.line}:{self.column}: {message}")
+
+    def moved(self, columns: int) -> "Spot":
+        """Return the place ``columns`` further to the right."""
+        return Spot(self.source, self.line, self.column + columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one line and where it starts."""
+
+    text: str
+    spot: Spot
+
+    def cut(self, start: int, stop: int | None = None) -> "Piece":
+        """Return a part of the piece."""
+        return Piece(self.text[start:stop], self.spot.moved(start))
+
+    def stripped(self) -> "Piece":
+        """Return the piece without the blanks at its ends."""
+        return self.cut(len(self.text) - len(self.text.lstrip()), len(self.text.rstrip()))
+
+
+TokenKind = Literal["number", "size", "word", "mark", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A number, a size (``11x11``), a word or a sign; the last one of a piece is the "end"."""
+
+    kind: TokenKind
+    text: str
+    spot: Spot
+
+    @property
+    def got(self) -> str:
+        """How an error names it."""
+        return "the end of the line" if self.kind == "end" else shorten(self.text)
+
+    def is_mark(self, *marks: str) -> bool:
+        """Whether it is one of these signs."""
+        return self.kind == "mark" and self.text in marks
+
+    def is_word(self, *words: str) -> bool:
+        """Whether it is one of these words, in small or capital letters."""
+        return self.kind == "word" and self.text.lower() in words
+
+    def whole(self) -> int:
+        """Return the whole number that it is.
+
+        Raises:
+            UsageError: it is none.
+        """
+        if self.kind != "number" or not self.text.isdigit():
+            raise self.spot.refuse(f"expected a whole number, got {self.got}: write digits alone")
+        return int(self.text)
+
+    def real(self) -> float:
+        """Return the number that it is.
+
+        Raises:
+            UsageError: it is none.
+        """
+        if self.kind != "number":
+            raise self.spot.refuse(f"expected a number, got {self.got}: write one, such as 0.5")
+        return float(self.text)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the numbers of a size, one for a plain number.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        if self.kind == "size":
+            return tuple(int(part) for part in _BY.split(self.text))
+        return (self.whole(),)
+
+
+_NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
+_BY = re.compile(r"\s*[xX*\u00d7]\s*")
+_TOKEN = re.compile(
+    rf"(?P<size>[0-9]+(?:\s*[xX*\u00d7]\s*[0-9]+)+)|(?P<number>{_NUMBER})"
+    r"|(?P<word>[A-Za-z][A-Za-z0-9_]*)"
+    r"|(?P<mark>->|=>|[\[\](){}:;,=/*?>~+-]|[\u2192\u21d2\u00d7\u2013\u2212])"
+)
+_ARROW = re.compile(r"->|=>|>|[\u2192\u21d2]")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def read_lines(text: str, source: str) -> Iterator[Piece]:
+    """Give the lines of a text without comments, blanks at the ends and empty lines.
+
+    Raises:
+        UsageError: the text is too long.
+    """
+    if len(text) > MAX_TEXT:
+        raise UsageError(
+            f"{source}:1:1: expected a text of at most {MAX_TEXT:,} signs, got {len(text):,}: shorten it"
+        )
+    for number, line in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), start=1):
+        piece = Piece(line.split("#", 1)[0], Spot(source, number, 1)).stripped()
+        if piece.text:
+            yield piece
+
+
+def split_arrows(line: Piece) -> list[Piece]:
+    """Cut a line at its arrows, ``->`` or ``>``; one at either end of a line cuts nothing.
+
+    Raises:
+        UsageError: nothing between two arrows.
+    """
+    pieces = []
+    start = 0
+    for arrow in _ARROW.finditer(line.text):
+        pieces.append(line.cut(start, arrow.start()).stripped())
+        start = arrow.end()
+    pieces.append(line.cut(start).stripped())
+    if len(pieces) > 1:
+        pieces = pieces[not pieces[0].text : len(pieces) - (not pieces[-1].text)]
+    for piece in pieces:
+        if not piece.text:
+            raise piece.spot.refuse("expected a layer between two arrows, got nothing: remove one arrow")
+    return pieces
+
+
+def read_tokens(piece: Piece) -> list[Token]:
+    """Cut a piece into tokens; the last one is the end.
+
+    Raises:
+        UsageError: a sign that the notation does not use, or a number of too many digits.
+    """
+    tokens: list[Token] = []
+    position = 0
+    text = piece.text
+    while True:
+        while position < len(text) and text[position].isspace():
+            position += 1
+        spot = piece.spot.moved(position)
+        if position >= len(text):
+            return [*tokens, Token("end", "", spot)]
+        found = _TOKEN.match(text, position)
+        if found is None:
+            raise spot.refuse(
+                f"expected letters, digits or the signs of the notation, got {text[position]!r}: remove it"
+            )
+        word = found.group()
+        match found.lastgroup:
+            case "size":
+                _check_digits(word, spot)
+                tokens.append(Token("size", word, spot))
+            case "number":
+                _check_digits(word, spot)
+                tokens.append(Token("number", word, spot))
+            case "word":
+                tokens.append(Token("word", word, spot))
+            case _:
+                tokens.append(Token("mark", _MARKS.get(word, word), spot))
+        position = found.end()
+
+
+_MARKS = {
+    **{"\u2192": "->", "\u21d2": "->", "=>": "->", ">": "->"},
+    **{"\u2013": "-", "\u2212": "-", "\u00d7": "*"},
+}
+"""Signs that are written in more than one way: arrows, dashes, and the cross of sizes."""
+
+
+def _check_digits(word: str, spot: Spot) -> None:
+    for part in _BY.split(word):
+        if len(part) > (_MAX_DIGITS if part.isdigit() else _MAX_REAL):
+            raise spot.refuse(
+                f"expected a number of at most {_MAX_DIGITS} digits, got {shorten(part)}: shorten it"
+            )

@@ -1,0 +1,139 @@
+"""ONNX and OpenVINO files."""
+
+import numpy as np
+import pytest
+import torch
+from foreign_files import BIAS, FILTERS, IR, SHARED, onnx, onnx_model, openvino_pair
+
+from striate.core.errors import BundleError
+from striate.weights.read import read_weights
+
+SHAPES = {
+    "conv1.weight": (6, 1, 5, 5),
+    "conv1.bias": (6,),
+    "conv2.weight": (16, 6, 5, 5),
+    "conv2.bias": (16,),
+    "fc1.weight": (120, 256),
+    "fc1.bias": (120,),
+    "fc2.weight": (84, 120),
+    "fc2.bias": (84,),
+    "fc3.weight": (10, 84),
+    "fc3.bias": (10,),
+}
+
+
+def refused(path):
+    with pytest.raises(BundleError) as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_onnx(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(onnx_model())
+    found = read_weights(path)
+    assert found.kind == "onnx"
+    assert np.array_equal(found.tensors["w"].numpy(), FILTERS)
+    assert np.array_equal(found.tensors["b"].numpy(), BIAS)
+    assert (found.layers["y"].type, found.layers["y"].group) == ("Conv", 2)
+    assert found.layers["y"].inputs == ("x", "w", "b")
+    assert found.metadata == {"ir_version": "8", "producer": "test", "opset": "17"}
+
+
+def tensor(tmp_path, **fields):
+    model = onnx().ModelProto(ir_version=8)
+    model.opset_import.add(version=17)
+    model.graph.initializer.add(name="t", **fields)
+    path = tmp_path / "t.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"data_type": 7, "int64_data": [-1, 300]}, torch.tensor([-1, 300])),
+        ({"data_type": 6, "int32_data": [-5, 5]}, torch.tensor([-5, 5], dtype=torch.int32)),
+        ({"data_type": 11, "double_data": [0.5, 2]}, torch.tensor([0.5, 2], dtype=torch.float64)),
+        ({"data_type": 10, "int32_data": [0x3C00, 0xC000]}, torch.tensor([1, -2], dtype=torch.float16)),
+        ({"data_type": 16, "int32_data": [0x3F80, 0xC000]}, torch.tensor([1, -2], dtype=torch.bfloat16)),
+        ({"data_type": 16, "raw_data": b"\x80\x3f\x00\xc0"}, torch.tensor([1, -2], dtype=torch.bfloat16)),
+        ({"data_type": 9, "raw_data": b"\x02\x00"}, torch.tensor([True, False])),
+    ],
+)
+def test_number_formats_of_onnx(tmp_path, fields, expected):
+    found = read_weights(tensor(tmp_path, dims=[2], **fields)).tensors["t"]
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+
+
+def test_onnx_tensors_that_are_not_as_declared(tmp_path):
+    assert "where 1 are there" in refused(tensor(tmp_path, dims=[2**40], data_type=1, raw_data=bytes(4)))
+    assert "where 0 are there" in refused(tensor(tmp_path, dims=[5], data_type=1))
+    assert "ends inside a number" in refused(tensor(tmp_path, dims=[1], data_type=1, raw_data=bytes(5)))
+    assert "another type" in refused(tensor(tmp_path, dims=[1], data_type=7, float_data=[1e30]))
+    path = tensor(tmp_path, dims=[1], data_type=1, data_location=1)
+    assert "t kept in another file" in refused(path)
+    found = read_weights(tensor(tmp_path, dims=[1], data_type=8))
+    assert found.notes == ("t of string was passed over",)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/weights is not there")
+def test_shared_onnx_files_against_the_same_networks_state_dict():
+    found = read_weights(SHARED / "lenet-mnist.onnx")
+    plain = torch.load(SHARED / "lenet-mnist.pth", weights_only=True)
+    assert {name: tuple(one.shape) for name, one in found.tensors.items()} == SHAPES
+    assert all(torch.equal(found.tensors[name], plain[name]) for name in SHAPES)
+    assert [one.type for one in found.layers.values()].count("Conv") == 2
+    assert read_weights(SHARED / "cntk-mnist-opt.onnx").tensors["Parameter87"].shape == (16, 8, 5, 5)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/weights is not there")
+@pytest.mark.parametrize("extension", ["xml", "bin"])
+def test_shared_openvino_pair_from_either_file(extension):
+    found = read_weights(SHARED / f"lenet-mnist-openvino.{extension}")
+    plain = torch.load(SHARED / "lenet-mnist.pth", weights_only=True)
+    assert found.kind == "openvino"
+    assert found.metadata == {"name": "lenet", "ir_version": "10"}
+    for name in ("conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight"):
+        assert torch.equal(found.tensors[name], plain[name])  # OpenVINO folds the mean into conv1 only
+
+
+def test_openvino(tmp_path):
+    path = openvino_pair(tmp_path)
+    found = read_weights(path)
+    assert np.array_equal(found.tensors["w"].numpy(), FILTERS)
+    assert np.array_equal(found.tensors["b"].numpy(), BIAS)
+    assert found.layers["conv"].type == "Convolution"
+    assert found.layers["conv"].settings == {"strides": "1, 1"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('offset="1200"', 'offset="1201"', "don't fit"),
+        ('offset="1200"', 'offset="-16"', "without a shape, offset and size"),
+        ('size="16"', 'size="99999999999999999"', "don't fit"),
+        ('shape="4"', 'shape="5"', "don't fit"),
+        ('shape="4"', "", "without a shape"),
+        ("</net>", "", "no element found"),
+        ('<?xml version="1.0"?>', '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]>', "document type"),
+        ('<?xml version="1.0"?>', '<!DOCTYPE a SYSTEM "file:///etc/passwd">', "document type"),
+        ('"Const"', '"Parameter"', "without any"),
+        ('net name="tiny"', 'nets name="tiny"', "a document of <nets>"),
+    ],
+)
+def test_openvino_descriptions_that_lie(tmp_path, old, new, words):
+    path = openvino_pair(tmp_path)
+    path.write_text(IR.replace(old, new).replace("</net>", "</nets>" if "nets" in new else "</net>"))
+    assert words in refused(path)
+
+
+def test_openvino_halves(tmp_path):
+    path = openvino_pair(tmp_path)
+    path.with_suffix(".bin").rename(tmp_path / "other.bin")
+    assert "its weights beside it as net.bin" in refused(path)
+    assert "put OpenVINO's description other.xml beside it" in refused(tmp_path / "other.bin")
+    path.write_text("<net>" + "<a>" * 5000)
+    assert "nested too deeply" in refused(path)
