@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format benchmark clean
+.PHONY: demo test test-slow test-peer check format benchmark clean
 
 demo: $(READY)
 	$(BIN)/python -m striate.cli.demo
@@ -14,6 +14,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# Against torchvision, timm and OpenCV, which it installs first.
+test-peer: $(VENV)/.peers
+	$(BIN)/python -m pytest -q -n 2 -m "peer and not slow"
+
+$(VENV)/.peers: peers.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r peers.txt
+	touch $@
 
 check: $(READY)
 	$(BIN)/ruff format --check .

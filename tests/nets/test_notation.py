@@ -1,7 +1,9 @@
 """The notation against the lectures' slides, hand-written records, and the builders of ``striate.nets``."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -212,10 +214,23 @@ def test_form_of_an_activation(line, layer):
         "Input: 224 x 200 x 3 images",
         "\ufeffinput 224*200*3  # height x width x channels",
         "\r\n\tINPUT: 224x200x3\r",
+        "224x200x3",
     ],
 )
 def test_input_is_height_width_channels(line):
     assert notation.parse(f"{line}\nFC 2").input_shape == (3, 224, 200)
+
+
+def test_a_sketch_has_the_layers_of_the_text_alone_and_need_not_fit():
+    sketch = notation.sketch("7x7x3 > conv 1 3x3 s3 > maxpool 3x3 s2 > fc 2")
+    assert sketch.input_shape == (3, 7, 7)
+    assert sketch.layers == (
+        Conv(label="conv1", filters=1, kernel=(3, 3), stride=(3, 3)),
+        Pool(label="pool1", kind="max", kernel=(3, 3), stride=(2, 2)),
+        FullyConnected(label="fc1", units=2),
+    )
+    with pytest.raises(UsageError, match=r"(?s)^net:1:9: expected a layer, got 'convv'"):
+        notation.sketch("7x7x3 > convv 1 3x3")
 
 
 def test_layers_may_stand_on_one_line():
@@ -366,6 +381,20 @@ def test_pattern_with_other_windows():
         Activation(label="relu2_1"),
         replace(pool, label="pool2"),
         FullyConnected(label="fc1", units=4),
+    )
+
+
+def test_pattern_with_constants_and_a_global_pool():
+    pattern = "(CONV-BN-LEAKY RELU-NORM)*1-AVG POOL-DROPOUT-GLOBAL AVG POOL"
+    text = f"INPUT 8x8x3\n{pattern} with CONV 4 DROPOUT 0.3 NORM k 1 LEAKY RELU 0.2 POOL 4x4 s4"
+    assert notation.parse(text).layers == (
+        Conv(label="conv1_1", filters=4, kernel=(3, 3), padding=(1, 1)),
+        BatchNorm(label="bn1_1"),
+        Activation(label="relu1_1", kind="leaky relu", constant=0.2),
+        Norm(label="norm1", k=1),
+        Pool(label="pool1", kind="avg", kernel=(4, 4), stride=(4, 4)),
+        Dropout(label="drop1_1", p=0.3),
+        GlobalAvgPool(label="avgpool"),
     )
 
 
@@ -739,10 +768,10 @@ def test_build_refuses_a_number_of_classes(classes):
 def test_build_without_fully_connected_layers():
     text = notation.parse("INPUT 4x4x1\nCONV 10 3x3\nGLOBAL AVG POOL", name="nin")
     assert notation.build(text, num_classes=10)(torch.zeros(2, 1, 4, 4)).shape == (2, 10)
-    with pytest.raises(
-        UsageError, match="nin expects num_classes=10, got 5: it has no fully connected layer"
-    ):
-        notation.build(text, num_classes=5)
+    assert notation.build(text, num_classes=5)(torch.zeros(2, 1, 4, 4)).shape == (2, 5)
+    maps = notation.parse("INPUT 4x4x1\nCONV 10 3x3", name="maps")
+    with pytest.raises(UsageError, match="maps expects num_classes=40, got 5: it ends in no fully connected"):
+        notation.build(maps, num_classes=5)
 
 
 def test_built_network_is_traced_trained_and_kept_in_channels_last():
@@ -872,3 +901,27 @@ def test_read_refuses_what_is_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "none.net", "a\0b.net"):
         with pytest.raises(UsageError, match="expected a file in the notation, got"):
             notation.read(path)
+
+
+# --------------------------------------------------------------------------------------------------- the page
+
+PAGE = (Path(__file__).parents[2] / "docs" / "notation.md").read_text(encoding="utf-8")
+
+
+def test_every_text_of_the_page_is_read():
+    texts = re.findall(r"```net\n(.*?)```", PAGE, re.DOTALL)
+    assert len(texts) == 5
+    alexnet, small, line, vgg, pattern = map(notation.parse, texts)
+    assert alexnet.parameters == 62_378_344
+    assert small == line
+    assert [layer.label for layer in vgg.layers] == (
+        ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1", "fc2", "relu2", "fc3"]
+    )
+    assert pattern.volumes[-1] == (10,)
+
+
+def test_every_error_of_the_page_is_the_one_that_is_printed():
+    pairs = re.findall(r"```net refused\n(.*?)```\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
+    assert len(pairs) == 4
+    for text, printed in pairs:
+        assert message(text) == printed

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.core.errors import UsageError
+from striate.core.shapes import SizesOnly
 from striate.nets import (
     alexnet,
     convnetjs,
@@ -29,7 +30,7 @@ from striate.nets import (
     zfnet,
 )
 from striate.nets.entry import NetEntry
-from striate.nets.notation import FullyConnected, Notation
+from striate.nets.notation import Notation
 from striate.nets.parts import PartialConv2d
 
 __all__ = [
@@ -126,7 +127,7 @@ def find(name: str) -> NetEntry:
     if name.endswith(".net"):
         return _written(notation.read(name))
     if "\n" in name or name.lstrip().upper().startswith(("INPUT", "[")):
-        return _written(notation.parse(name))
+        return _written(notation.parse(name, name=_name_in(name)))
     close = difflib.get_close_matches(name.lower().replace("-", ""), NETS, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise UsageError(f"expected the name of a network, got {name!r}: {hint}run `striate nets` for the list")
@@ -134,7 +135,6 @@ def find(name: str) -> NetEntry:
 
 def _written(text: Notation) -> NetEntry:
     """Make an entry of a network that was written in the notation."""
-    last = [layer for layer in text.layers if isinstance(layer, FullyConnected)]
 
     def build(num_classes: int) -> nn.Module:
         return notation.build(text, num_classes)
@@ -145,14 +145,20 @@ def _written(text: Notation) -> NetEntry:
         year=None,
         paper="none: written in the notation of docs/notation.md",
         input_shape=text.input_shape,
-        num_classes=last[-1].units,
+        num_classes=text.num_classes,
         build=build,
         recipe="photos",
         published_error="not published: a network of the user's own",
         departures=(),
         page="docs/notation.md",
-        notation=notation.write(text),
+        notation=f"# {text.name.replace(' ', '_')}\n{notation.write(text)}",
     )
+
+
+def _name_in(text: str) -> str:
+    """Return the name in a first line ``# name``, as ``NetEntry.reference`` has it; else "net"."""
+    first = text.partition("\n")[0].removeprefix("# ").strip()
+    return first if text.startswith("# ") and first and " " not in first else "net"
 
 
 def as_notation(name: str) -> str:
@@ -200,7 +206,8 @@ def build(name: str, *, num_classes: int | None = None, **arguments: object) -> 
         num_classes = entry.num_classes
     if num_classes < 1:
         raise UsageError(
-            f"{entry.name} expects num_classes of at least 1, got {num_classes}: count the classes of your data"
+            f"{entry.name} expects num_classes of at least 1, got {num_classes}:"
+            " count the classes of your data"
         )
     accepted = arguments_of(entry)
     unknown = sorted(set(arguments) - set(accepted))
@@ -251,7 +258,7 @@ def describe(name: str, *, num_classes: int | None = None, **arguments: object) 
             )
         )
 
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), torch.no_grad(), SizesOnly():
         net = build(name, num_classes=num_classes, **arguments).eval()
         for layer in net.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear | PartialConv2d):

@@ -19,7 +19,7 @@ from striate.nets.notation.layers import (
     Norm,
     Pool,
 )
-from striate.nets.notation.parsing import parse, read
+from striate.nets.notation.parsing import Sketch, parse, read, sketch
 from striate.nets.notation.recognising import notation_of
 from striate.nets.notation.record import Notation
 from striate.nets.notation.writing import write
@@ -36,10 +36,12 @@ __all__ = [
     "Norm",
     "Notation",
     "Pool",
+    "Sketch",
     "build",
     "notation_of",
     "parse",
     "read",
+    "sketch",
     "write",
 ]
 

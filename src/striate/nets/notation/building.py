@@ -27,14 +27,15 @@ def build(notation: Notation, num_classes: int | None = None) -> Chain:
 
     Args:
         notation: the network as a value.
-        num_classes: neurons of the last fully connected layer, at least 1; as written if ``None``.
+        num_classes: neurons of the last fully connected layer, or filters of the last convolution before a
+            global average, at least 1; as written if ``None``.
 
     Returns:
         A network from ``N x C x H x W`` images of the written size to ``N x num_classes`` logits. Its modules
         have the labels of the layers; ``flatten`` is added before the first fully connected layer.
 
     Raises:
-        UsageError: ``num_classes`` is out of range, or the network has no fully connected layer to change.
+        UsageError: ``num_classes`` is out of range, or no layer's width could change.
 
     Paper: none; weights start as in He et al. 2015, "Delving deep into rectifiers": normal, fan-in.
     Departures: biases start from zero.
@@ -59,16 +60,19 @@ def build(notation: Notation, num_classes: int | None = None) -> Chain:
 
 
 def _with_classes(notation: Notation, num_classes: int) -> Notation:
-    places = [i for i, layer in enumerate(notation.layers) if isinstance(layer, FullyConnected)]
-    if not places:
+    """Give the last layer with weights another width: FC, or the convolution before a global average."""
+    layers = list(notation.layers)
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, FullyConnected | Conv)]
+    last = layers[places[-1]] if places else None
+    if isinstance(last, FullyConnected):
+        layers[places[-1]] = replace(last, units=num_classes)
+    elif isinstance(last, Conv) and last.filters == notation.num_classes:
+        layers[places[-1]] = replace(last, filters=num_classes)
+    else:
         raise UsageError(
             f"{notation.name} expects num_classes={notation.num_classes}, got {shorten(num_classes)}:"
-            " it has no fully connected layer whose width could change, so write the width in the text"
+            " it ends in no fully connected layer and no global average; end it with FC or GLOBAL AVG POOL"
         )
-    layers = list(notation.layers)
-    last = layers[places[-1]]
-    assert isinstance(last, FullyConnected)
-    layers[places[-1]] = replace(last, units=num_classes)
     return replace(notation, layers=tuple(layers))
 
 

@@ -37,6 +37,10 @@ def read_item(piece: Piece, weights: WeightClaim | None) -> list[Item]:
         return [_read_input(tokens, position, clauses.volume)]
     if tokens[position].is_word("activation"):
         return [_read_rule(tokens, position)]
+    if tokens[position].kind == "size" and tokens[position + 1].kind == "end" and clauses.volume is None:
+        sizes = tokens[position].sizes()
+        if len(sizes) == 3:  # 227x227x3 > CONV ...
+            return [Input((sizes[2], sizes[0], sizes[1]), tokens[position].spot)]
     label, position = _read_label(tokens, position)
     sized = tokens[position].kind == "size"
     if sized:  # 3x3 conv, 64

@@ -1,5 +1,6 @@
 """A text into a ``Notation``: read its pieces, then settle what they leave open."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from striate.core.errors import UsageError
@@ -7,7 +8,16 @@ from striate.nets.notation.checking import check_volumes
 from striate.nets.notation.drafts import at
 from striate.nets.notation.forms import read_item
 from striate.nets.notation.items import Draft, Flatten, Input, Item, Rule, Scores
-from striate.nets.notation.layers import MAX_LAYERS, Conv, FullyConnected, GlobalAvgPool, Norm, Pool, shorten
+from striate.nets.notation.layers import (
+    MAX_LAYERS,
+    Conv,
+    FullyConnected,
+    GlobalAvgPool,
+    Layer,
+    Norm,
+    Pool,
+    shorten,
+)
 from striate.nets.notation.naming import add_activations, name_layers, settle_windows
 from striate.nets.notation.pattern import expand_pattern, is_pattern, split_input
 from striate.nets.notation.record import Notation, check_input_shape, check_name
@@ -71,6 +81,41 @@ def read(path: str | Path) -> Notation:
         raise UsageError(f"{shown}: expected UTF-8 text, got {got}: save it as UTF-8") from None
     check_name(path.stem)
     return _parse(text, path.stem, shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """Layers as a text says them: nothing is added, and their sizes need not fit.
+
+    Attributes:
+        input_shape: channels, height and width in pixels.
+        layers: in order, each with its own label.
+    """
+
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+
+
+def sketch(text: str, *, name: str = "net") -> Sketch:
+    """Read layers that need not be a network yet, for whoever works out their sizes.
+
+    Args:
+        text: as for ``parse``.
+        name: errors start with it.
+
+    Returns:
+        The layers that the text names, without activations that it leaves out. Windows may not fit, and
+        claims about volumes and weights are not checked.
+
+    Raises:
+        UsageError: the text is none of the forms, with line and column.
+    """
+    check_name(name)
+    items = _read_items(text, name)
+    start = _input_of(items, name)
+    drafts = name_layers(settle_windows(_drafts_of(items, start.spot)))
+    _check_number(len(drafts), drafts[-1].spot)
+    return Sketch(input_shape=start.shape, layers=tuple(draft.layer for draft in drafts))
 
 
 def _parse(text: str, name: str, source: str) -> Notation:

@@ -1,0 +1,67 @@
+"""Operations on torch's meta device, where tensors have sizes and no values, without a detour through Python.
+
+For most operations torch works the result's size out in Python code that also broadcasts, promotes and
+checks, 0.2 ms each. Networks do few kinds of things that keep a size; these are answered here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+_KEEPS_SIZE = frozenset((_aten.relu.default, _aten.tanh.default, _aten.sigmoid.default))
+_BATCH_NORM = frozenset((_aten.native_batch_norm.default, _aten._native_batch_norm_legit_no_training.default))
+_DRAWS = frozenset(
+    (
+        _aten.normal_.default,
+        _aten.uniform_.default,
+        _aten.zero_.default,
+        _aten.fill_.Scalar,
+        _aten.mul_.Tensor,
+        _aten.mul_.Scalar,
+    )
+)
+
+
+def on_meta(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
+    """Run one operation on meta tensors.
+
+    Args:
+        func: torch's operator, as a dispatch mode gets it.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+
+    Returns:
+        What the operator gives on the meta device. Statistics that batch normalisation returns beside its
+        result are empty.
+    """
+    if func in _DRAWS:
+        return args[0]
+    if func in _KEEPS_SIZE:
+        return torch.empty_like(args[0])
+    if func in _BATCH_NORM:
+        return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+    if func is _aten.add.Tensor and _alike(args[0], args[1]):
+        return torch.empty_like(args[0])
+    return func(*args, **(kwargs or {}))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return (
+        isinstance(a, Tensor)
+        and isinstance(b, Tensor)
+        and (a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride())
+    )
+
+
+class SizesOnly(TorchDispatchMode):
+    """Runs what is done on the meta device through ``on_meta``."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operation."""
+        return on_meta(func, args, kwargs)
