@@ -1,7 +1,32 @@
 """What networks cost and what their units see: one record, ``Anatomy``, read from any network."""
 
+from striate.anatomy.conventions import Convention, conventions
 from striate.anatomy.field import Axis, Field
+from striate.anatomy.ledger import LEDGERS, Ledger, ledger
+from striate.anatomy.perturb import FieldCheck, check_fields
 from striate.anatomy.record import Anatomy, Im2col, Layer, Window
+from striate.anatomy.table import Row, Table, tabulate
 from striate.anatomy.trace import trace
+from striate.anatomy.units import UnitBox, unit_box
 
-__all__ = ["Anatomy", "Axis", "Field", "Im2col", "Layer", "Window", "trace"]
+__all__ = [
+    "LEDGERS",
+    "Anatomy",
+    "Axis",
+    "Convention",
+    "Field",
+    "FieldCheck",
+    "Im2col",
+    "Layer",
+    "Ledger",
+    "Row",
+    "Table",
+    "UnitBox",
+    "Window",
+    "check_fields",
+    "conventions",
+    "ledger",
+    "tabulate",
+    "trace",
+    "unit_box",
+]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from striate.anatomy.field import Field
+from striate.anatomy.table import Row, tabulate
 
 Shape = tuple[int, ...]
 
@@ -145,3 +146,11 @@ class Anatomy:
     def macs(self) -> int:
         """Multiply-accumulates of convolutions and matrix products for one image."""
         return sum(layer.macs for layer in self.layers)
+
+    def to_rows(self) -> list[Row]:
+        """Return a dict of plain values for each row, by the lecture ledger; see ``table.tabulate``."""
+        return tabulate(self).rows
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return tabulate(self).to_html()

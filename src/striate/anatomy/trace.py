@@ -106,6 +106,15 @@ class _Row:
         self.output: tuple[int, ...] = ()
         self.field: Field | None = None
         self.effects: list[Effect] = []
+        self.macs_per_position: int | None = None
+
+
+def _macs(row: _Row, products: list[Effect]) -> int:
+    """Add up a row; a module that says so counts fewer multiplications than its dense kernel makes."""
+    if row.macs_per_position is not None and len(products) == 1:
+        assert products[0].im2col is not None
+        return row.macs_per_position * products[0].im2col.columns[1]
+    return sum(effect.macs for effect in row.effects)
 
 
 class _Recorder(TorchDispatchMode):
@@ -158,6 +167,8 @@ class _Recorder(TorchDispatchMode):
             if self.leaf is None and path and not any(True for _ in module.children()):
                 self.leaf = self._new_row(path, type(module).__name__, role_of_module(module))
                 self.leaf_module = module
+                own = getattr(module, "macs_per_position", None)
+                self.leaf.macs_per_position = own if isinstance(own, int) else None
                 for tensor in tree_leaves(inputs):
                     if id(tensor) in self.made_by:
                         self.leaf.inputs[self.made_by[id(tensor)].name] = None
@@ -240,6 +251,18 @@ class _Recorder(TorchDispatchMode):
             self._remember(result, row, effect.field)
         return outputs
 
+    def _kernel_notes(self, row: _Row, product: Effect) -> list[str]:
+        """Say where a kernel has more values than weights, as in LeNet-5's C3 with its missing links."""
+        im2col = product.im2col
+        assert im2col is not None
+        values = im2col.weights[0] * im2col.weights[1] * im2col.groups
+        own = {id(parameter): parameter for parameter in row.parameters}
+        weights = sum(parameter.numel() for key, parameter in own.items() if key not in self.bias_ids)
+        if not 0 < weights < values:
+            return []
+        counted = "the weights" if row.macs_per_position is not None else "all values"
+        return [f"the kernel has {values:,} values made of {weights:,} weights; MACs are for {counted}"]
+
     def finish(self, name: str, input_shape: tuple[int, int, int], outputs: Any) -> Anatomy:
         """Make the record."""
         counted: set[int] = set()
@@ -257,6 +280,8 @@ class _Recorder(TorchDispatchMode):
             windows = [effect for effect in row.effects if effect.window is not None]
             products = [effect for effect in row.effects if effect.im2col is not None]
             notes = dict.fromkeys(effect.note for effect in row.effects if effect.note)
+            if len(products) == 1:
+                notes |= dict.fromkeys(self._kernel_notes(row, products[0]))
             layers.append(
                 Layer(
                     name=row.name,
@@ -266,7 +291,7 @@ class _Recorder(TorchDispatchMode):
                     output=row.output,
                     weights=weights,
                     biases=biases,
-                    macs=sum(effect.macs for effect in row.effects),
+                    macs=_macs(row, products),
                     field=row.field,
                     window=windows[0].window if len(windows) == 1 else None,
                     im2col=products[0].im2col if len(products) == 1 else None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from striate import __version__
-from striate.cli import data, evaluate, nets, predict, train, weights
+from striate.cli import anatomy, calc, compare, data, draw, evaluate, look, nets, predict, train, weights
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
 
@@ -45,7 +45,12 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("data")(data.data)
+app.command("anatomy")(anatomy.anatomy)
+app.command("calc")(calc.calc)
+app.command("compare")(compare.compare)
+app.command("draw")(draw.draw)
 app.add_typer(weights.app, name="weights")
+app.add_typer(look.app, name="look")
 
 
 def main() -> None:

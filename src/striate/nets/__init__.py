@@ -7,6 +7,7 @@ its layers.
 
 import difflib
 import inspect
+import re
 from dataclasses import dataclass
 
 import torch
@@ -126,7 +127,7 @@ def find(name: str) -> NetEntry:
             return entry
     if name.endswith(".net"):
         return _written(notation.read(name))
-    if "\n" in name or name.lstrip().upper().startswith(("INPUT", "[")):
+    if "\n" in name or re.match(r"\s*(INPUT\b|\[|\d+\s*[x\u00d7*]\s*\d+)", name, re.IGNORECASE):
         return _written(notation.parse(name, name=_name_in(name)))
     close = difflib.get_close_matches(name.lower().replace("-", ""), NETS, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""

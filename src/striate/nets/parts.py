@@ -208,6 +208,11 @@ class PartialConv2d(nn.Module):
             draw_lecun(self.weight[start:stop], self.bias[output], fan_in=fan_in)
             start = stop
 
+    @property
+    def macs_per_position(self) -> int:
+        """Multiply-accumulates at one output position: one for each weight, though a dense kernel runs."""
+        return self.weight.numel()
+
     def dense_weight(self) -> Tensor:
         """Return the kernel of the equivalent full convolution, zero where no link is.
 
