@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from striate.core.errors import UsageError
 from striate.fit.recipe import Recipe
 
 
@@ -62,8 +63,13 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
     """Build the recipe's optimizer over the trainable parameters of a network.
 
     With ``decay_norm_and_bias`` off, parameters of one dimension (biases, batch norm) don't decay.
+
+    Raises:
+        UsageError: nothing to train.
     """
     trainable = [p for p in net.parameters() if p.requires_grad]
+    if not trainable:
+        raise UsageError("expected a network with weights to train, got none: add a convolution or FC layer")
     groups: list[dict[str, Any]] = [{"params": trainable, "weight_decay": recipe.weight_decay}]
     if not recipe.decay_norm_and_bias:
         groups = [

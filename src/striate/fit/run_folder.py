@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def start(self) -> Path:
+        """The weights that the training began with, where it was given any."""
+        return self.path / "start.safetensors"
+
+    @property
     def report(self) -> Path:
         """The page to open."""
         return self.path / "report.html"
@@ -76,14 +81,16 @@ def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
         raise UsageError(
             f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out"
         )
+    run.start.unlink(missing_ok=True)
     write_settings(run, settings)
     return run
 
 
 def abandon_run(run: RunFolder) -> None:
-    """Remove a run folder that holds nothing but its settings: a refused command leaves nothing."""
+    """Remove a run folder in which nothing was trained: a refused command leaves nothing."""
     with suppress(OSError):
-        if [entry.name for entry in run.path.iterdir()] == [run.settings.name]:
+        if {entry.name for entry in run.path.iterdir()} <= {run.settings.name, run.start.name}:
+            run.start.unlink(missing_ok=True)
             run.settings.unlink()
             run.path.rmdir()
 

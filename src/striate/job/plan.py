@@ -49,7 +49,15 @@ class Plan:
 
 
 def net_arguments_of(recipe: Recipe, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Add the recipe's dropout to the arguments of a network."""
+    """Add the recipe's dropout to the arguments of a network.
+
+    Raises:
+        UsageError: the number of classes is among them: it comes from the data.
+    """
+    if "num_classes" in arguments:
+        raise UsageError(
+            f"expected no num_classes, got {arguments['num_classes']}: the data's classes are counted"
+        )
     if recipe.dropout is not None:
         arguments.setdefault("dropout", recipe.dropout)
     return arguments

@@ -20,7 +20,7 @@ from striate.core.devices import (
     pick_device,
     pick_precision,
 )
-from striate.core.errors import CheckpointError, StriateError, UsageError
+from striate.core.errors import CheckpointError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batches import in_order
 from striate.data.dataset import (
@@ -59,7 +59,7 @@ from striate.nets import build, describe, find
 from striate.recipes import find_recipe
 from striate.score.evaluate import evaluate
 from striate.score.report import render_report
-from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.bundle import Bundle, fill_network, load_bundle, save_bundle
 from striate.weights.load import load_weights
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -164,7 +164,7 @@ def train(
     run = create_run(folder, plan_to_json(plan))
     try:
         return _carry_out(plan, run, source, resume=False, checkpoint_s=checkpoint_s, progress=progress)
-    except StriateError:
+    except Exception:
         abandon_run(run)
         raise
 
@@ -199,14 +199,7 @@ def _carry_out(
         num_classes = len(source.classes)
         net = build(plan.net, num_classes=num_classes, **plan.net_arguments)
         shape = input_shape(net)
-        loaded = None
-        if plan.weights is not None:
-            file = open_weights(plan.weights, plan.net, progress=progress)
-            loaded = load_weights(net, entry.name, file)
-            left = f"left over: {', '.join(loaded.left_over)}" if loaded.left_over else ""
-            for note in (*loaded.notes, *loaded.replaced, left):
-                if note:
-                    progress("note", 0, None, f"{Path(plan.weights).name}: {note}")
+        expected = None if plan.weights is None else _begin_with(net, plan, run, resume, progress)
         canvas = fit_preprocessing(source, shape, canvas_px=recipe.canvas_px)
         canvas = replace(canvas, interpolation=recipe.interpolation)
         dataset = open_dataset(
@@ -219,8 +212,8 @@ def _carry_out(
         )
         colours = colour_statistics(dataset, dataset.splits.train)
         preprocessing = _normalised(for_network(canvas, shape), recipe.normalise, colours)
-        if loaded is not None and loaded.preprocessing is not None:
-            preprocessing = _normalised_alike(preprocessing, loaded.preprocessing)
+        if expected is not None:
+            preprocessing = _normalised_alike(preprocessing, expected)
         train_pictures = pictures_of(
             dataset, dataset.splits.train, preprocessing, recipe.batch_images, device
         )
@@ -250,6 +243,9 @@ def _carry_out(
             state={},
         )
 
+        if plan.weights is not None and not run.start.exists():
+            save_bundle(replace(template, state=net.state_dict()), run.start)
+
         def save_best(state: Mapping[str, torch.Tensor], epoch: int, val_error: float | None) -> None:
             metrics = {"epoch": epoch, "val_error": val_error}
             save_bundle(replace(template, state=dict(state), metrics=metrics), run.bundle)
@@ -273,6 +269,27 @@ def _carry_out(
         )
         position = fit(training, resume=resume)
         return _finish(plan, run, dataset, preprocessing, position, device, progress)
+
+
+def _begin_with(
+    net: nn.Module, plan: Plan, run: RunFolder, resume: bool, progress: Progress
+) -> Preprocessing | None:
+    """Load the weights that a run starts from; return how they expect images, if that is known.
+
+    A run keeps them in its folder, so that going on does not depend on a file elsewhere.
+    """
+    assert plan.weights is not None
+    if resume and run.start.exists():
+        kept = load_bundle(run.start)
+        fill_network(net, kept.state, str(run.start))
+        return kept.preprocessing
+    file = open_weights(plan.weights, plan.net, progress=progress)
+    loaded = load_weights(net, find(plan.net).name, file)
+    told = [f"{loaded.used} of {len(file.tensors)} tensors used", *loaded.notes, *loaded.replaced]
+    told += [f"left over: {', '.join(loaded.left_over)}"] if loaded.left_over else []
+    for note in told:
+        progress("note", 0, None, f"{Path(plan.weights).name}: {note}")
+    return loaded.preprocessing
 
 
 def _finish(
