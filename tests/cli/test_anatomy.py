@@ -183,3 +183,39 @@ def test_mistakes_are_told_in_one_line(run, own, words, message):
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_training_memory_in_words_and_json(run):
+    _, text, _ = run("mlp1", "--memory", "--batch", "100", "--json")
+    value = json.loads(text)
+    # 7,850 parameters of 4 bytes, their gradients and velocities; each piece is rounded up to 64 bytes.
+    for part in ("parameters", "gradients", "optimizer_state"):
+        assert 4 * 7_850 <= value[part] <= 4 * 7_850 + 128
+    assert value["batch"] >= 100 * (784 * 4 + 8)
+    code, text, _ = run("mlp1", "--memory", "--batch", "100")
+    assert code == 0
+    assert "a training step of 100 images of 1x28x28, fp32, sgd" in text
+
+
+def test_the_largest_batch_fits_and_one_more_does_not(run):
+    _, text, _ = run("lenet5_modern", "--fit", "20MB", "--json")
+    value = json.loads(text)
+    assert value["peak"] <= 20e6
+    _, text, _ = run("lenet5_modern", "--memory", "--batch", value["batch_images"] + 1, "--json")
+    assert json.loads(text)["peak"] > 20e6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("vgg16", "--fit", "1MB"), "can't train in 1MB"),
+        (("vgg16", "--fit", "much"), "such as 8GB"),
+        (("lenet5", "--memory", "--precision", "fp8"), "fp8"),
+        (("lenet5", "--memory", "--check"), "expected one of"),
+    ],
+)
+def test_wrong_memory_words(run, words, message):
+    code, text, error = run(*words)
+    assert (code, text) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1

@@ -20,6 +20,9 @@ class UnitBox:
         grid: rows and columns of units in a map.
         rows: first and last row of pixels, also those in the padding around the image.
         columns: first and last column.
+        seen_rows: first and last row inside the image that the unit sees; a window that does not fit may have
+            dropped pixels below it.
+        seen_columns: first and last column inside the image that it sees.
         image: height and width of the input in pixels.
     """
 
@@ -29,17 +32,19 @@ class UnitBox:
     grid: tuple[int, int]
     rows: Span
     columns: Span
+    seen_rows: Span
+    seen_columns: Span
     image: tuple[int, int]
 
     @property
     def clipped_rows(self) -> Span | None:
         """First and last row inside the image; None where the unit sees padding only."""
-        return _clipped(self.rows, self.image[0])
+        return self.seen_rows if self.seen_rows[0] <= self.seen_rows[1] else None
 
     @property
     def clipped_columns(self) -> Span | None:
         """First and last column inside the image; None where the unit sees padding only."""
-        return _clipped(self.columns, self.image[1])
+        return self.seen_columns if self.seen_columns[0] <= self.seen_columns[1] else None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -119,6 +124,8 @@ def unit_box(anatomy: Anatomy, layer: str, row: int = 0, column: int = 0) -> Uni
         grid=grid,
         rows=found.field.rows.box(row),
         columns=found.field.columns.box(column),
+        seen_rows=found.field.rows.box(row, anatomy.input_shape[1]),
+        seen_columns=found.field.columns.box(column, anatomy.input_shape[2]),
         image=anatomy.input_shape[1:],
     )
 
@@ -148,11 +155,6 @@ def _find(anatomy: Anatomy, name: str) -> Layer:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"they go from {names[0]} to {names[-1]}"
         raise UsageError(f"expected the name of a row of {anatomy.name}, got {name!r}: {hint}") from None
-
-
-def _clipped(span: Span, size_px: int) -> Span | None:
-    first, last = max(span[0], 0), min(span[1], size_px - 1)
-    return (first, last) if first <= last else None
 
 
 def _length(span: Span) -> int:

@@ -3,7 +3,7 @@
 import json as json_module
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -17,6 +17,8 @@ from striate.cli.show import Listener, out
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from striate.anatomy.conventions import Convention
     from striate.anatomy.formats import Column
     from striate.anatomy.perturb import FieldCheck
@@ -61,6 +63,16 @@ def anatomy(
     conventions: Annotated[
         bool, typer.Option("--conventions", help="Print what other tools report, and why they differ.")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Predict the peak memory of a training step of --batch images.")
+    ] = False,
+    fit: Annotated[
+        str | None, typer.Option(metavar="8GB", help="Find the largest batch that trains in so much memory.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of --memory and --fit: fp32 or bf16.")] = "fp32",
+    optimizer: Annotated[
+        str, typer.Option(help="Of --memory and --fit: sgd, nesterov, krizhevsky or adamw.")
+    ] = "sgd",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV: all values, no sums.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
@@ -76,9 +88,15 @@ def anatomy(
     Example:  [bold]striate anatomy my_net:build --input 3x64x64 --batch 32 --ledger training[/]
 
     Example:  [bold]striate anatomy alexnet --unit pool5:3,3[/]
+
+    Example:  [bold]striate anatomy resnet50 --fit 8GB --precision bf16[/]
     """
     formats = [name for name, wanted in _named(csv=csv, markdown=markdown, latex=latex, html=html) if wanted]
-    views = [name for name, wanted in _named(unit=unit, check=check, conventions=conventions) if wanted]
+    views = [
+        name
+        for name, wanted in _named(unit=unit, check=check, conventions=conventions, memory=memory, fit=fit)
+        if wanted
+    ]
     if len(views) > 1:
         raise UsageError(f"expected one of {' and '.join(views)}: each prints something of its own")
     if len(formats) + json > 1:
@@ -106,6 +124,9 @@ def anatomy(
             _print_check(results)
         if any(result.ok is False for result in results):
             raise typer.Exit(1)
+        return
+    if memory or fit is not None:
+        _training_memory(built, shape, title, batch, fit, precision, optimizer, json)
         return
     record = trace(built, shape, name=title)
     if unit is not None:
@@ -141,6 +162,52 @@ def anatomy(
         print(writers[formats[0]](), end="")
     else:
         _print_table(table, wide=wide)
+
+
+def _training_memory(
+    net: "nn.Module",
+    shape: tuple[int, int, int],
+    title: str,
+    batch: int,
+    fit: str | None,
+    precision: str,
+    optimizer: str,
+    json: bool,
+) -> None:
+    from striate.anatomy.training_memory import largest_batch, parse_bytes, training_memory
+
+    kind: dict[str, Any] = {"precision": precision, "optimizer": optimizer}
+    if fit is not None:
+        batch = largest_batch(net, shape, budget_bytes=parse_bytes(fit), **kind)
+        if batch == 0:
+            raise UsageError(
+                f"{title} can't train in {fit}, even on one image: use a smaller --input or bf16"
+            )
+    found = training_memory(net, shape, batch_images=batch, **kind)
+    if json:
+        _print_json({**asdict(found), "peak": found.peak})
+        return
+    size = "x".join(map(str, shape))
+    if fit is not None:
+        out.print(f"[bold]{batch:,} images[/] of {size} fit into {fit}", highlight=False)
+    out.print(
+        f"[bold]{escape(title)}[/], a training step of {batch:,} images of {size},"
+        f" {precision}, {optimizer}: [bold]{found.peak / 1e6:,.1f} MB[/]",
+        highlight=False,
+    )
+    table = Drawn(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right", style="dim")
+    for words, count in found.parts.items():
+        table.add_row(words, f"{count / 1e6:,.1f} MB", f"{count / found.peak:.0%}")
+    out.print(table, highlight=False)
+    out.print(
+        f"[dim]The peak is in the {found.peak_phase} pass, at {escape(found.peak_row)}. Predicted on shapes"
+        " alone, for a CPU, without\nthe program itself and images that wait for later steps."
+        " 1 MB = 10^6 bytes.[/]",
+        highlight=False,
+    )
 
 
 def _named(**flags: object) -> list[tuple[str, object]]:
