@@ -549,6 +549,44 @@ def test_pattern_is_refused(pattern, said):
             "net:2:24: expected params: 7*7*512*4096 = 102,760,448 without biases, got 7*7*512*4095:",
         ),
         ("INPUT 7x7x512\nFC 3 params: many", "net:2:14: expected a number of weights such as 1,728"),
+        (
+            "INPUT 1x1x2\nFC 3 params: 7 params: 6",
+            "net:2:14: expected params: 1*1*2*3 = 6 without biases, got 7: correct",
+        ),
+        ("INPUT 8x8x3\nCONV 1e3 3x3", "net:2:6: expected a whole number, got '1e3': write digits alone"),
+        ("INPUT 8x8x3\nNORM size 1.5", "net:2:11: expected a whole number, got '1.5': write digits alone"),
+        (
+            "INPUT 8x8x3\nCONV -5 3x3",
+            "net:2:6: expected a whole number from 1 on, got -5: write CONV-64, or the number alone",
+        ),
+        ("INPUT 8x8x3\nFC -3", "net:2:4: expected a whole number from 1 on, got -3: write FC-64, or the"),
+        ("INPUT 8x8x3\nFC -", "net:2:5: expected a whole number, got the end of the line"),
+        (
+            "INPUT 8x8x3\nCONV 5 3.5x3",
+            "net:2:8: expected a size of whole numbers such as 3x3, got '3.5x3': correct it",
+        ),
+        (
+            "INPUT 8x8x3\nCONV 5 3x3.5 pad 1",
+            "net:2:8: expected a size of whole numbers such as 3x3, got '3x3.5': correct it",
+        ),
+        (
+            "INPUT 0x9x4\nFC 3",
+            "net:1:1: expected an input of three sizes (height x width x channels) from 1 to 100,000,"
+            " got 0x9x4: correct the input",
+        ),
+        (
+            "INPUT 32x32x3\nCONV 16 3x3 pad 1 - RELU - POOL - FC 10",
+            "net:2:6: expected - or the end of the pattern, got '16': write > between layers that have"
+            " numbers, as in CONV 16 3x3 > RELU",
+        ),
+        (
+            "INPUT 32x32x3 - CONV 16 3x3 - FC 10",
+            "net:1:15: expected one size behind INPUT, got '-': write > between layers",
+        ),
+        (
+            "INPUT 32x32x3\nCONV 16 3x3 - FC 10",
+            "net:2:13: expected a convolution as in CONV 16 5x5 stride 1 pad 2, got '-': write > between",
+        ),
     ],
 )
 def test_text_is_refused_with_its_place(text, said):
@@ -565,6 +603,124 @@ def test_rounded_remarks_pass(remark):
 
 def test_rounded_remark_that_is_far_off():
     assert "got 45K" in message("INPUT 227x227x3\nCONV1: 96 11x11 stride 4 params: 45K")
+
+
+def test_one_number_too_many_has_the_comma_in_its_remedy_only_where_there_is_one():
+    assert message("INPUT 8x8x3\nFC 3 5") == "net:2:6: expected one number, got 3 and 5: leave one out"
+    assert message("INPUT 8x8x3\nFC 4,096").endswith(": leave one out, and write 4096, not 4,096")
+
+
+# ------------------------------------------------------------------------- lines of slides that are no layers
+
+WRAPPED = """Full (simplified) AlexNet architecture:
+Input: 227 x 227 x 3 images
+    memory: 227*227*3=155K params: 0
+CONV1: 96 11 x 11 filters applied at stride 4
+{}
+MAX POOL1: 3x3 filters at stride 2
+SOFTMAX 10
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Output: 55 x 55 x 96 Parameters: 35K",
+        "**Output:** 55x55x96",
+        "Output volume [55x55x96]",
+        "OUTPUT VOLUME: 55x55x96\nParameters: (11*11*3)*96 = 35K",
+        "memory: 55*55*96=290K params: 34,848",
+        "memory: 290K\n\nparams: 34,848  # once\nparams: 35K",
+        "=> Output volume [55x55x96]",
+    ],
+)
+def test_lines_that_speak_of_the_layer_above(lines):
+    plain = "INPUT 227x227x3\nCONV1: 96 11x11 stride 4\nMAX POOL1: 3x3 stride 2\nSOFTMAX 10"
+    assert notation.parse(WRAPPED.format(lines)) == notation.parse(plain)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("Output: 54x54x96", "net:5:9: expected the volume [55x55x96] from (227 - 11)/4 + 1 = 55, got [54x"),
+        ("Output volume [96x55x55]", "net:5:15: expected the volume [55x55x96] from"),
+        ("Output: 55x55x96 Parameters: 45K", "net:5:30: expected params: (11*11*3)*96 = 34,848 without"),
+        ("Output: 55x55x96\nOutput: 55x55x69", "net:6:9: expected the volume [55x55x96] from"),
+        ("memory: 290K\nparams: 34,944", "net:6:9: expected params: (11*11*3)*96 = 34,848 without biases"),
+        ("params: 35K\nparams: 34,849", "net:6:9: expected params: (11*11*3)*96 = 34,848 without biases"),
+        ("Output: 55x96", "net:5:9: expected height x width x channels as the output, got '55x96': correct"),
+        ("Output volume: 96", "net:5:1: expected a layer, got 'Output'"),
+        ("Output volume: what is it?", "net:5:1: expected a layer, got 'Output'"),
+        ("Second layer:", "net:5:1: expected a layer, got 'Second'"),
+    ],
+)
+def test_lines_that_speak_of_the_layer_above_are_checked(lines, said):
+    assert message(WRAPPED.format(lines)).startswith(said)
+
+
+def test_lines_that_speak_of_the_scores():
+    end = "Output: [10] params: 40"
+    assert notation.parse(f"INPUT 1x1x4\nSOFTMAX 10\n{end}").layers == (
+        FullyConnected(label="fc1", units=10),
+    )
+    assert notation.parse("INPUT 1x1x4\nFC 10 params: 40\nSOFTMAX\nOutput: [10] params: 0").num_classes == 10
+    said = message("INPUT 1x1x4\nFC 10\nSOFTMAX\nparams: 40")
+    assert said.startswith("net:4:9: expected params: 0 for SOFTMAX, which has no weights, got 40")
+    assert message("INPUT 1x1x4\nSOFTMAX 10\nparams: 50").startswith(
+        "net:3:9: expected params: 1*1*4*10 = 40"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("params: 0", "net:1:1: expected a layer before its remarks, got none: write INPUT 32x32x3 first"),
+        ("Output: 3x3x3", "net:1:9: expected a layer above its output, got nothing: leave the output out"),
+        ("INPUT 8x8x3\nOutput: 8x8x3", "net:2:9: expected a layer above its output, got INPUT: leave"),
+        (
+            "INPUT 8x8x3\nparams: 3\nFC 3",
+            "net:2:9: expected params: 0 for INPUT, which has no weights, got 3",
+        ),
+        (
+            "INPUT 8x8x3 params: 3\nFC 3",
+            "net:1:21: expected params: 0 for INPUT, which has no weights, got 3",
+        ),
+    ],
+)
+def test_lines_without_a_layer_above_are_refused(text, said):
+    assert message(text).startswith(said)
+
+
+def test_a_layer_labelled_output_is_a_layer():
+    layers = notation.parse("INPUT 4x4x3\nFC 3\nRELU\nOutput: FC 10").layers
+    assert layers[-1] == FullyConnected(label="Output", units=10)
+    drawn = notation.parse("INPUT 4x4x3\nOutput: 3x3 conv, 64").layers[0]
+    assert drawn == Conv(label="Output", filters=64, kernel=(3, 3), padding=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Architecture:", "Full (simplified) AlexNet architecture:", "VGG-16, as on the slide:", "LeNet5:"],
+)
+def test_heading_before_input_is_passed_over(heading):
+    text = "INPUT 4x4x3\nFC 3"
+    assert notation.parse(f"{heading}\n\n{text}") == notation.parse(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("CONV1:", "Max pooling:", "RELU:", "dropout 0.5:", "CONVV 16 3x3:", "CONVV 16:", "[3x3x3] CONVV:"),
+        *("Input:", "Output:", "A > B:", "a heading", "x" * 101 + ":", ":"),
+    ],
+)
+def test_no_layer_is_taken_for_a_heading(line):
+    message(f"{line}\nINPUT 4x4x3\nFC 3")
+
+
+@pytest.mark.parametrize("line", ["Architecture:", "CONVV:", "C1:"])
+def test_no_heading_stands_behind_input(line):
+    assert message(f"INPUT 4x4x3\n{line}\nFC 3").startswith("net:2:1: expected a layer, got")
 
 
 @pytest.mark.parametrize(
@@ -770,8 +926,21 @@ def test_build_without_fully_connected_layers():
     assert notation.build(text, num_classes=10)(torch.zeros(2, 1, 4, 4)).shape == (2, 10)
     assert notation.build(text, num_classes=5)(torch.zeros(2, 1, 4, 4)).shape == (2, 5)
     maps = notation.parse("INPUT 4x4x1\nCONV 10 3x3", name="maps")
-    with pytest.raises(UsageError, match="maps expects num_classes=40, got 5: it ends in no fully connected"):
-        notation.build(maps, num_classes=5)
+    for classes in (2, 5):
+        with pytest.raises(UsageError) as caught:
+            notation.build(maps, num_classes=classes)
+        assert str(caught.value) == (
+            "maps ends in 40 values and no layer that decides classes: end it with FC 10 or GLOBAL AVG POOL"
+        )
+    assert notation.build(maps)(torch.zeros(2, 1, 4, 4)).shape == (2, 40)  # a sketch, to look at
+
+
+def test_sketch_of_the_page_is_refused_with_the_line_of_the_page():
+    text = notation.parse("INPUT 32x32x3 > CONV 16 5x5 > POOL 2x2")
+    with pytest.raises(UsageError) as caught:
+        notation.build(text, num_classes=2)
+    assert str(caught.value).startswith("net ends in 3,136 values")  # 16 maps of 14x14
+    assert f"```text\n{caught.value}\n```" in PAGE
 
 
 def test_built_network_is_traced_trained_and_kept_in_channels_last():
@@ -910,14 +1079,26 @@ PAGE = (Path(__file__).parents[2] / "docs" / "notation.md").read_text(encoding="
 
 def test_every_text_of_the_page_is_read():
     texts = re.findall(r"```net\n(.*?)```", PAGE, re.DOTALL)
-    assert len(texts) == 5
-    alexnet, small, line, vgg, pattern = map(notation.parse, texts)
+    assert len(texts) == 6
+    alexnet, small, line, vgg, copied, pattern = map(notation.parse, texts)
     assert alexnet.parameters == 62_378_344
     assert small == line
     assert [layer.label for layer in vgg.layers] == (
         ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1", "fc2", "relu2", "fc3"]
     )
+    assert copied.layers[2] == Pool(label="pool1", kind="max", kernel=(3, 3))
+    assert copied.volumes == ((96, 55, 55), (96, 55, 55), (96, 27, 27), (10,))
     assert pattern.volumes[-1] == (10,)
+
+
+def test_every_program_of_the_page_runs(capsys):
+    programs = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(programs) == 1
+    with torch.device("meta"):
+        exec(programs[0], {})
+    printed = capsys.readouterr().out
+    assert "62378344\n" in printed
+    assert printed.endswith("\n10\n")
 
 
 def test_every_error_of_the_page_is_the_one_that_is_printed():

@@ -50,6 +50,12 @@ SCRAPS = st.sampled_from(
             "of [3x3x3]",
             "(words)",
             "with CONV 8,16",
+            "Output:",
+            "Output volume",
+            "AlexNet architecture:",
+            "-5",
+            "3.5x3",
+            "1e3",
         ),
         *("MAX POOL", "POOL2", "3x3 stride 2", "GLOBAL AVG POOL", "NORM1", "size 5", "BN", "RELU", "ELU"),
         *(
@@ -99,6 +105,12 @@ HOSTILE = [
     "INPUT 3x3x1\n" + "a" * 90_000 + ": FC 3",
     "INPUT 3x3x1\n" + "FC 1\n" * 16_000,
     ">" * 99_000,
+    "a layer:\n" * 11_000,
+    "Output " * 14_000,
+    "INPUT 3x3x1\nFC 2\nOutput" + " " * 90_000,
+    "INPUT 3x3x1\nFC 2\n" + "params: 9\n" * 9_900,
+    "INPUT 3x3x1\nFC 2\n" + "Output [1]\n" * 8_000,
+    "INPUT 3x3x1\nFC 2" + "x2" * 45_000 + ".5",
     "INPUT 100000x100000x100000\nFC 1000000",
     "INPUT 100000x99999x1\nCONV 1000000 100000x99999",
 ]
@@ -107,6 +119,7 @@ HOSTILE = [
 def check_message(message):
     assert message.isprintable()
     assert PLACE.match(message)
+    assert len(PLACE.findall(message)) == 1
     assert len(message) < 500
 
 

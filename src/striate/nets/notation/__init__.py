@@ -1,8 +1,9 @@
 """Networks written the way the lectures write them: text to value, value to text, value to network.
 
-The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value, in four steps, one file
-each: ``scan`` (lines and tokens), ``forms`` and ``pattern`` (drafts of layers), ``naming`` (labels and the
-activations that slides leave out), ``checking`` (sizes and claims). ``EXAMPLES`` is a folder of texts.
+The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value, in five steps: ``scan``
+(lines and tokens), ``lines`` (what each line is), ``forms`` and ``pattern`` (drafts of layers), ``naming``
+(labels and the activations that slides leave out), ``checking`` (sizes and claims). ``EXAMPLES`` is a folder
+of texts.
 """
 
 from pathlib import Path

@@ -15,7 +15,6 @@ from striate.nets.notation.layers import (
     Layer,
     Norm,
     Pool,
-    shorten,
 )
 from striate.nets.notation.record import Notation
 from striate.nets.notation.volumes import Volume, num_values
@@ -35,7 +34,7 @@ def build(notation: Notation, num_classes: int | None = None) -> Chain:
         have the labels of the layers; ``flatten`` is added before the first fully connected layer.
 
     Raises:
-        UsageError: ``num_classes`` is out of range, or no layer's width could change.
+        UsageError: ``num_classes`` is out of range, or no layer decides classes, so that no width can change.
 
     Paper: none; weights start as in He et al. 2015, "Delving deep into rectifiers": normal, fan-in.
     Departures: biases start from zero.
@@ -70,8 +69,8 @@ def _with_classes(notation: Notation, num_classes: int) -> Notation:
         layers[places[-1]] = replace(last, filters=num_classes)
     else:
         raise UsageError(
-            f"{notation.name} expects num_classes={notation.num_classes}, got {shorten(num_classes)}:"
-            " it ends in no fully connected layer and no global average; end it with FC or GLOBAL AVG POOL"
+            f"{notation.name} ends in {notation.num_classes:,} values and no layer that decides classes:"
+            " end it with FC 10 or GLOBAL AVG POOL"
         )
     return replace(notation, layers=tuple(layers))
 

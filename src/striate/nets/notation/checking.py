@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from striate.nets.notation.drafts import at
-from striate.nets.notation.items import Draft
+from striate.nets.notation.items import Draft, Item, name_item
 from striate.nets.notation.layers import Conv, FullyConnected, Layer
 from striate.nets.notation.record import check_total
 from striate.nets.notation.volumes import (
@@ -44,6 +44,24 @@ def check_volumes(input_shape: tuple[int, int, int], drafts: Sequence[Draft]) ->
         volume = behind
 
 
+def check_weightless(items: Sequence[Item]) -> None:
+    """Check that the input and the settings claim no weights.
+
+    Args:
+        items: everything that the text says; its layers are passed over.
+
+    Raises:
+        UsageError: ``params:`` of another number than 0, with its place.
+    """
+    for item in items:
+        for claim in () if isinstance(item, Draft) else item.weights:
+            if not claim.allows(0):
+                raise claim.spot.refuse(
+                    f"expected params: 0 for {name_item(item)}, which has no weights, got {claim.text}:"
+                    " correct the number or leave it out"
+                )
+
+
 def _check_depth(draft: Draft, volume: Volume) -> None:
     if draft.depth is None or not isinstance(draft.layer, Conv):
         return
@@ -57,33 +75,32 @@ def _check_depth(draft: Draft, volume: Volume) -> None:
 
 
 def _check_volume(draft: Draft, before: Volume, behind: Volume) -> None:
-    if draft.volume is None:
-        return
-    said = draft.volume.sizes
     computed = (behind[1], behind[2], behind[0]) if len(behind) == 3 else (1, 1, behind[0])
-    if said == computed or (len(said) == 1 and computed == (1, 1, said[0])):
-        return
-    shown = show(said if len(said) == 1 else (said[2], said[0], said[1]))
-    steps = arithmetic(draft.layer, before)
-    because = f" from {steps}" if steps else ""
-    raise draft.volume.spot.refuse(
-        f"expected the volume {show(behind)}{because}, got {shown}:"
-        " correct the volume, or the layers up to here"
-    )
+    for claim in draft.volumes:
+        said = claim.sizes
+        if said == computed or (len(said) == 1 and computed == (1, 1, said[0])):
+            continue
+        shown = show(said if len(said) == 1 else (said[2], said[0], said[1]))
+        steps = arithmetic(draft.layer, before)
+        because = f" from {steps}" if steps else ""
+        raise claim.spot.refuse(
+            f"expected the volume {show(behind)}{because}, got {shown}:"
+            " correct the volume, or the layers up to here"
+        )
 
 
 def _check_weights(draft: Draft, volume: Volume) -> None:
-    claim = draft.weights
     weights = num_weights(draft.layer, volume)
-    if claim is None or claim.low <= weights <= claim.high:
-        return
     biases = num_biases(draft.layer)
-    counted = ", which counts the biases" if biases and claim.low <= weights + biases <= claim.high else ""
-    raise claim.spot.refuse(
-        f"expected params: {_product(draft.layer, volume)}{weights:,} without biases,"
-        f" got {claim.text}{counted}:"
-        " correct the number or leave it out"
-    )
+    for claim in draft.weights:
+        if claim.allows(weights):
+            continue
+        counted = ", which counts the biases" if biases and claim.allows(weights + biases) else ""
+        raise claim.spot.refuse(
+            f"expected params: {_product(draft.layer, volume)}{weights:,} without biases,"
+            f" got {claim.text}{counted}:"
+            " correct the number or leave it out"
+        )
 
 
 def _product(layer: Layer, volume: Volume) -> str:

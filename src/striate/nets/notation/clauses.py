@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from striate.nets.notation.items import VolumeClaim
 from striate.nets.notation.layers import Pair
-from striate.nets.notation.phrases import FORMS
+from striate.nets.notation.phrases import FORMS, read_phrase
 from striate.nets.notation.scan import Spot, Token
 
 
@@ -72,9 +72,10 @@ def read_clauses(tokens: list[Token], clauses: Clauses, kind: str, *, many_count
         elif token.kind == "number":
             if clauses.counts and not many_counts:
                 first = clauses.counts[0].text
+                comma = tokens[position - 2].is_mark(",") and re.fullmatch("[0-9]{3}", token.text)
+                thousands = ", and write 4096, not 4,096" if comma else ""
                 raise token.spot.refuse(
-                    f"expected one number, got {first} and {token.text}:"
-                    " leave one out, and write 4096, not 4,096"
+                    f"expected one number, got {first} and {token.text}: leave one out{thousands}"
                 )
             clauses.places["count"] = token.spot
             clauses.counts.append(token)
@@ -130,9 +131,9 @@ def _read_word(tokens: list[Token], position: int, clauses: Clauses, kind: str) 
         tokens[behind].real()
         clauses.constants[token.text.lower()] = tokens[behind]
     else:
-        raise token.spot.refuse(
-            f"expected {FORMS[kind].example}, got {token.got}: correct it or leave it out"
-        )
+        layer_follows = token.is_mark("-") and read_phrase(tokens, behind) is not None
+        remedy = "write > between layers" if layer_follows else "correct it or leave it out"
+        raise token.spot.refuse(f"expected {FORMS[kind].example}, got {token.got}: {remedy}")
     return behind + 1
 
 

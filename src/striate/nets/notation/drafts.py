@@ -28,7 +28,7 @@ from striate.nets.notation.scan import Spot
 
 @contextmanager
 def at(spot: Spot) -> Iterator[None]:
-    """Give the error of a record its place in the text."""
+    """Give the error of a record its place in the text; what is inside must not raise one with a place."""
     try:
         yield
     except UsageError as error:
@@ -56,7 +56,7 @@ def make_draft(kind: str, number: str, clauses: Clauses, spot: Spot, *, drawn: b
         spot=spot,
         label=f"{FORMS[kind].prefix}{number}" if number else None,
         rounding=clauses.rounding,
-        volume=clauses.volume,
+        volumes=() if clauses.volume is None else (clauses.volume,),
         depth=depth,
         drawn=drawn,
         window=int(number) if bare_pool else None,
@@ -75,16 +75,16 @@ def _make_layer(kind: str, clauses: Clauses, spot: Spot, *, drawn: bool) -> Laye
             units = _units(kind, clauses, spot)
             with at(clauses.places.get("count", spot)):
                 return FullyConnected(label=UNNAMED, units=units, bias="bias" not in clauses.places)
-    with at(spot):
-        match kind:
-            case "global avg pool":
-                return GlobalAvgPool(label=UNNAMED)
-            case "norm":
-                return _norm(clauses)
-            case "batchnorm":
-                return BatchNorm(label=UNNAMED)
-            case "dropout":
-                return Dropout(label=UNNAMED, p=clauses.counts[0].real() if clauses.counts else 0.5)
+        case "global avg pool":
+            return GlobalAvgPool(label=UNNAMED)
+        case "norm":
+            return _norm(clauses, spot)
+        case "batchnorm":
+            return BatchNorm(label=UNNAMED)
+        case "dropout":
+            fraction = clauses.counts[0].real() if clauses.counts else 0.5
+            with at(spot):
+                return Dropout(label=UNNAMED, p=fraction)
     constant = clauses.counts[0].real() if clauses.counts else DEFAULT_CONSTANTS.get(kind)
     with at(spot):
         return Activation(label=UNNAMED, kind=cast(ActivationKind, kind), constant=constant)
@@ -105,10 +105,11 @@ def _conv(clauses: Clauses, spot: Spot, *, drawn: bool) -> Conv:
     padding = clauses.padding
     if clauses.same or (drawn and padding is None):
         padding = same_padding(kernel, clauses.places.get("pad", spot))
+    filters = clauses.counts[0].whole()
     with at(spot):
         return Conv(
             label=UNNAMED,
-            filters=clauses.counts[0].whole(),
+            filters=filters,
             kernel=kernel,
             stride=clauses.stride or (1, 1),
             padding=padding or (0, 0),
@@ -140,17 +141,19 @@ def _pool(kind: PoolKind, clauses: Clauses, spot: Spot) -> Pool:
         )
 
 
-def _norm(clauses: Clauses) -> Norm:
+def _norm(clauses: Clauses, spot: Spot) -> Norm:
     usual = Norm(label=UNNAMED)
-    given = clauses.constants
-    return Norm(
-        label=UNNAMED,
-        size=given["size"].whole() if "size" in given else usual.size,
-        alpha=given["alpha"].real() if "alpha" in given else usual.alpha,
-        beta=given["beta"].real() if "beta" in given else usual.beta,
-        k=given["k"].real() if "k" in given else usual.k,
-        towers=given["towers"].whole() if "towers" in given else usual.towers,
-    )
+    whole = {name: token.whole() for name, token in clauses.constants.items() if name in ("size", "towers")}
+    real = {name: token.real() for name, token in clauses.constants.items() if name not in whole}
+    with at(spot):
+        return Norm(
+            label=UNNAMED,
+            size=whole.get("size", usual.size),
+            alpha=real.get("alpha", usual.alpha),
+            beta=real.get("beta", usual.beta),
+            k=real.get("k", usual.k),
+            towers=whole.get("towers", usual.towers),
+        )
 
 
 def _units(kind: str, clauses: Clauses, spot: Spot) -> int:

@@ -6,20 +6,18 @@ from striate.nets.notation.clauses import Clauses, read_clauses, read_volume
 from striate.nets.notation.drafts import make_draft
 from striate.nets.notation.items import Flatten, Input, Item, Rule, Scores, VolumeClaim
 from striate.nets.notation.layers import PREFIXES, SLIDE_LABEL, Activation
-from striate.nets.notation.phrases import Phrase, read_phrase, suggest
-from striate.nets.notation.remarks import WeightClaim
+from striate.nets.notation.phrases import FORMS, Phrase, read_phrase, suggest
 from striate.nets.notation.scan import Piece, Token, read_tokens
 
 _DASHED = ("conv", "fc", "softmax")
 _USUAL_SIDE = 3
 
 
-def read_item(piece: Piece, weights: WeightClaim | None) -> list[Item]:
+def read_item(piece: Piece) -> list[Item]:
     """Read one layer or setting.
 
     Args:
         piece: the text, without remarks.
-        weights: what its remark ``params:`` says.
 
     Returns:
         One item; two for ``SOFTMAX 1000``: a fully connected layer, and the scores.
@@ -69,7 +67,7 @@ def read_item(piece: Piece, weights: WeightClaim | None) -> list[Item]:
     if phrase.kind == "softmax" and not clauses.counts and clauses.volume is None:
         return [Scores(spot)]
     draft = make_draft(phrase.kind, number, clauses, spot, drawn=phrase.kind == "conv" and (dashed or sized))
-    draft = replace(draft, label=label or draft.label, weights=weights)
+    draft = replace(draft, label=label or draft.label)
     return [draft, Scores(spot)] if phrase.kind == "softmax" else [draft]
 
 
@@ -78,6 +76,14 @@ def _read_dashed(
 ) -> tuple[int, str]:
     """Read ``-64`` of CONV3-64, whose number is the side of the filters, or ``-4096`` of FC-4096."""
     count = tokens[position + 1]
+    before, dash = tokens[position - 1], tokens[position]
+    apart = before.spot.column + len(before.text) < dash.spot.column
+    close = count.kind == "number" and count.spot.column == dash.spot.column + 1
+    if not number and apart and close:  # CONV -5 3x3
+        raise dash.spot.refuse(
+            f"expected a whole number from 1 on, got -{count.text}:"
+            f" write {FORMS[phrase.kind].words[0].upper()}-64, or the number alone"
+        )
     count.whole()
     clauses.place("count", count.spot)
     clauses.counts.append(count)
@@ -116,7 +122,9 @@ def _read_input(tokens: list[Token], position: int, volume: VolumeClaim | None) 
             volume = VolumeClaim(token.sizes(), token.spot)
             position += 1
         else:
-            raise token.spot.refuse(f"expected one size behind INPUT, got {token.got}: write INPUT 32x32x3")
+            layer_follows = token.is_mark("-") and read_phrase(tokens, position + 1) is not None
+            remedy = "write > between layers" if layer_follows else "write INPUT 32x32x3"
+            raise token.spot.refuse(f"expected one size behind INPUT, got {token.got}: {remedy}")
     if volume is None or len(volume.sizes) != 3:
         got = len(volume.sizes) if volume else "no"
         raise (volume.spot if volume else tokens[position].spot).refuse(

@@ -26,8 +26,8 @@ class Draft:
         spot: where the text says it.
         label: the label that the text writes, if any.
         rounding: "floor" or "ceil" if the text says how to round.
-        volume: the volume that the text claims behind it.
-        weights: the weights that the text claims.
+        volumes: the volumes that the text claims behind it.
+        weights: the numbers of weights that the text claims.
         depth: the channels that the text claims a filter to have (5x5x3).
         drawn: whether it is written as in VGG's tables and drawings: CONV3-64, CONV-64, 3x3 conv, 64.
         window: n of a bare POOLn: a label, or in VGG's tables a window.
@@ -38,8 +38,8 @@ class Draft:
     spot: Spot
     label: str | None = None
     rounding: str = ""
-    volume: VolumeClaim | None = None
-    weights: WeightClaim | None = None
+    volumes: tuple[VolumeClaim, ...] = ()
+    weights: tuple[WeightClaim, ...] = ()
     depth: int | None = None
     drawn: bool = False
     window: int | None = None
@@ -52,6 +52,7 @@ class Input:
 
     shape: tuple[int, int, int]
     spot: Spot
+    weights: tuple[WeightClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Rule:
 
     activation: Activation | None
     spot: Spot
+    weights: tuple[WeightClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Flatten:
     """The word FLATTEN: fully connected layers alone may follow."""
 
     spot: Spot
+    weights: tuple[WeightClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,22 @@ class Scores:
     """The word SOFTMAX: the layer before it gives the scores, and nothing follows."""
 
     spot: Spot
+    weights: tuple[WeightClaim, ...] = ()
 
 
 Item = Draft | Input | Rule | Flatten | Scores
+
+
+def name_item(item: Item) -> str:
+    """Say how an error names an item."""
+    match item:
+        case Draft():
+            return "a layer"
+        case Input():
+            return "INPUT"
+        case Rule():
+            return "ACTIVATION"
+        case Flatten():
+            return "FLATTEN"
+        case Scores():
+            return "SOFTMAX"

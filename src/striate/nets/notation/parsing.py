@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from striate.core.errors import UsageError
-from striate.nets.notation.checking import check_volumes
-from striate.nets.notation.drafts import at
-from striate.nets.notation.forms import read_item
+from striate.nets.notation.checking import check_volumes, check_weightless
 from striate.nets.notation.items import Draft, Flatten, Input, Item, Rule, Scores
 from striate.nets.notation.layers import (
-    MAX_LAYERS,
+    MAX_SIZE,
     Conv,
     FullyConnected,
     GlobalAvgPool,
@@ -18,11 +16,10 @@ from striate.nets.notation.layers import (
     Pool,
     shorten,
 )
+from striate.nets.notation.lines import check_number, read_items
 from striate.nets.notation.naming import add_activations, name_layers, settle_windows
-from striate.nets.notation.pattern import expand_pattern, is_pattern, split_input
-from striate.nets.notation.record import Notation, check_input_shape, check_name
-from striate.nets.notation.remarks import cut_remarks, split_remarks
-from striate.nets.notation.scan import MAX_TEXT, Piece, Spot, read_lines, read_tokens, split_arrows
+from striate.nets.notation.record import Notation, check_name
+from striate.nets.notation.scan import MAX_TEXT, Spot
 
 
 def parse(text: str, *, name: str = "net") -> Notation:
@@ -111,44 +108,22 @@ def sketch(text: str, *, name: str = "net") -> Sketch:
         UsageError: the text is none of the forms, with line and column.
     """
     check_name(name)
-    items = _read_items(text, name)
+    items = read_items(text, name)
     start = _input_of(items, name)
     drafts = name_layers(settle_windows(_drafts_of(items, start.spot)))
-    _check_number(len(drafts), drafts[-1].spot)
+    check_number(len(drafts), drafts[-1].spot)
     return Sketch(input_shape=start.shape, layers=tuple(draft.layer for draft in drafts))
 
 
 def _parse(text: str, name: str, source: str) -> Notation:
-    items = _read_items(text, source)
+    items = read_items(text, source)
     start, rule = _input_of(items, source), _rule_of(items)
     drafts = settle_windows(_drafts_of(items, start.spot))
     drafts = name_layers(add_activations(drafts, rule))
-    _check_number(len(drafts), drafts[-1].spot)
+    check_number(len(drafts), drafts[-1].spot)
+    check_weightless(items)
     check_volumes(start.shape, drafts)
     return Notation(name=name, input_shape=start.shape, layers=tuple(draft.layer for draft in drafts))
-
-
-def _read_items(text: str, source: str) -> list[Item]:
-    items: list[Item] = []
-    for line in read_lines(text, source):
-        if _is_remark(line):
-            continue
-        if is_pattern(cut_remarks(line)):
-            start, tokens = split_input(line, read_tokens(line))
-            if start is not None:
-                items += read_item(start, None)
-            items += expand_pattern(tokens)
-        else:
-            for piece in split_arrows(line):
-                items += read_item(*split_remarks(piece))
-        _check_number(len(items), line.spot)
-    return items
-
-
-def _is_remark(line: Piece) -> bool:
-    """Whether a line is a sum of the slide, "TOTAL params: 138M", or a remark in parentheses."""
-    in_parentheses = line.text.startswith("(") and line.text.endswith(")") and not is_pattern(line)
-    return in_parentheses or line.text.split(maxsplit=1)[0].lower().rstrip(":") == "total"
 
 
 def _input_of(items: list[Item], source: str) -> Input:
@@ -163,8 +138,12 @@ def _input_of(items: list[Item], source: str) -> Input:
         raise inputs[1].spot.refuse(
             f"expected one INPUT, got a second one beside that of line {inputs[0].spot.line}: leave one out"
         )
-    with at(first.spot):
-        check_input_shape(first.shape)
+    channels, height, width = first.shape
+    if not all(1 <= size <= MAX_SIZE for size in first.shape):
+        raise first.spot.refuse(
+            f"expected an input of three sizes (height x width x channels) from 1 to {MAX_SIZE:,},"
+            f" got {height}x{width}x{channels}: correct the input"
+        )
     return first
 
 
@@ -214,8 +193,3 @@ def _check_scores(before: Draft, scores: Draft) -> None:
                 f"expected SOFTMAX alone behind FC {units}, got SOFTMAX {units}, a further layer:"
                 " write SOFTMAX, or another FC if two layers are meant"
             )
-
-
-def _check_number(number: int, spot: Spot) -> None:
-    if number > MAX_LAYERS:
-        raise spot.refuse(f"expected at most {MAX_LAYERS:,} layers, got {number:,}: shorten the network")

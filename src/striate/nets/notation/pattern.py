@@ -171,7 +171,10 @@ def _read_parts(
             return tuple(parts), position + 1
         if not token.is_mark(*_SEPARATORS):
             wanted = f"- or {closing}" if closing else "- or the end of the pattern"
-            raise token.spot.refuse(f"expected {wanted}, got {token.got}: close every bracket once")
+            remedy = "close every bracket once"
+            if isinstance(part, _Leaf) and token.kind in ("number", "size", "word"):
+                remedy = "write > between layers that have numbers, as in CONV 16 3x3 > RELU"
+            raise token.spot.refuse(f"expected {wanted}, got {token.got}: {remedy}")
         position += 1
         position += tokens[position - 1].is_mark(",") and tokens[position].is_mark(*_SEPARATORS)
 

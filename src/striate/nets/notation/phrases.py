@@ -71,6 +71,7 @@ FORMS: dict[str, Form] = {
 assert set(PREFIXES) <= set(FORMS)
 
 _KINDS = {words: kind for kind, form in FORMS.items() for words in form.words}
+_STARTS = frozenset(word for words in _KINDS for word in words.split()[:1])
 _LONGEST = max(words.count(" ") for words in _KINDS) + 1
 _NUMBERED = re.compile(r"([a-z]+)([0-9]{1,12}(?:_[0-9]{1,12})*)?")
 _MAX_WORD = 40
@@ -105,6 +106,11 @@ def read_phrase(tokens: list[Token], start: int) -> Phrase | None:
             break
         words.append(numbered.group(1))
     return found
+
+
+def names_layer(words: list[str]) -> bool:
+    """Whether one of these words, in small letters, starts the words of a layer, or says it in short."""
+    return not _STARTS.isdisjoint(words)
 
 
 def suggest(token: Token) -> str:

@@ -23,6 +23,10 @@ class WeightClaim:
     text: str
     spot: Spot
 
+    def allows(self, number: int) -> bool:
+        """Whether the number of weights can be this one."""
+        return self.low <= number <= self.high
+
 
 def cut_remarks(piece: Piece) -> Piece:
     """Return a piece without its remarks, which are not read."""
@@ -30,21 +34,21 @@ def cut_remarks(piece: Piece) -> Piece:
     return piece if remark is None else piece.cut(0, remark.start()).stripped()
 
 
-def split_remarks(piece: Piece) -> tuple[Piece, WeightClaim | None]:
-    """Cut the remarks off the end of a piece and read what ``params:`` says.
+def split_remarks(piece: Piece) -> tuple[Piece, tuple[WeightClaim, ...]]:
+    """Cut the remarks off the end of a piece and read what each ``params:`` says.
 
     Raises:
         UsageError: ``params:`` is not a number or a product.
     """
     remarks = list(_REMARK.finditer(piece.text))
     if not remarks:
-        return piece, None
-    claim = None
+        return piece, ()
+    claims = []
     stops = [remark.start() for remark in remarks[1:]] + [len(piece.text)]
     for remark, stop in zip(remarks, stops, strict=True):
         if remark.group(1).lower() != "memory":
-            claim = _read_claim(piece.cut(remark.end(), stop).stripped())
-    return piece.cut(0, remarks[0].start()).stripped(), claim
+            claims.append(_read_claim(piece.cut(remark.end(), stop).stripped()))
+    return piece.cut(0, remarks[0].start()).stripped(), tuple(claims)
 
 
 def _read_claim(remark: Piece) -> WeightClaim:

@@ -108,6 +108,9 @@ _TOKEN = re.compile(
     r"|(?P<word>[A-Za-z][A-Za-z0-9_]*)"
     r"|(?P<mark>->|=>|[\[\](){}:;,=/*?>~+-]|[\u2192\u21d2\u00d7\u2013\u2212])"
 )
+_BROKEN_SIZE = re.compile(
+    r"(?:[0-9]*\.[0-9]+\s*[xX*\u00d7]\s*[0-9.]+|[0-9]+(?:\s*[xX*\u00d7]\s*[0-9]+)+\.[0-9])[0-9.xX*\u00d7]*"
+)
 _ARROW = re.compile(r"->|=>|>|[\u2192\u21d2]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -169,6 +172,10 @@ def read_tokens(piece: Piece) -> list[Token]:
                 f"expected letters, digits or the signs of the notation, got {text[position]!r}: remove it"
             )
         word = found.group()
+        if broken := _BROKEN_SIZE.match(text, position):
+            raise spot.refuse(
+                f"expected a size of whole numbers such as 3x3, got {shorten(broken.group())}: correct it"
+            )
         match found.lastgroup:
             case "size":
                 _check_digits(word, spot)
