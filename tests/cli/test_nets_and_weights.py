@@ -1,5 +1,6 @@
 """``striate nets`` and ``striate weights``, and the user's own networks and weights in ``striate train``."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_a_network_is_written_in_the_notation_and_read_back(run, tmp_path):
         (("nets", "show", "none.net"), "none.net"),
         (("nets", "show", "resnet18", "--notation"), "no blocks or branches"),
         (("weights", "convert", "torchvision", "x.safetensors"), "--net NAME"),
+        (("weights", "convert", "a.pth", "b.pth"), "ending in .safetensors, got b.pth: write b.safetensors"),
+        (
+            ("weights", "convert", "a.pth", "."),
+            "expected a file to write, got the folder .: name a file in it",
+        ),
+        (("weights", "convert", "a.pth", "/dev/null/a.safetensors"), "/dev/null: name another folder"),
+        (("weights", "convert", "a.pth", "b.safetensors", "--mean", "0.5"), "--mean and --std together"),
+        (("weights", "convert", "a.pth", "b.safetensors", "--resize", "9"), "--resize only with them"),
+        (
+            ("weights", "convert", "a", "b.safetensors", "--mean", "a,b", "--std", "1"),
+            "numbers between commas",
+        ),
+        (("weights", "convert", "a", "b.pth", "--to", "torchvision", "--mean", "1"), "no --mean"),
         (("weights", "convert", "a.pth", "b.pth", "--to", "caffe"), "expected --to bundle or torchvision"),
         (("weights", "convert", "a", "b.pth", "--to", "torchvision", "--net", "vgg16"), "no --net"),
     ],
@@ -193,6 +207,12 @@ def test_torchvisions_names_come_in_and_go_out(run, tmp_path):
     code, _, err = run("weights", "convert", "ours.pth", "ours.safetensors", "--net", "resnet18")
     assert code == 1
     assert "what pictures the weights" in err
+    assert "say --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 [--resize 256]" in err
+    given = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--resize", 256)
+    code, out, err = run("weights", "convert", "ours.pth", "ours.safetensors", "--net", "resnet18", *given)
+    assert code == 0, err
+    assert "shorter side to 256, centre 224x224, bilinear, mean 0.485 0.456 0.406" in out
+    assert load_bundle(tmp_path / "ours.safetensors").preprocessing.std == (0.229, 0.224, 0.225)
     from striate.weights.layouts import to_torchvision
 
     torch.save(to_torchvision("resnet18", net.state_dict()), tmp_path / "theirs.pth")
@@ -206,6 +226,145 @@ def test_torchvisions_names_come_in_and_go_out(run, tmp_path):
     assert len(back) == 122
     for ours, theirs in names.items():
         assert torch.equal(back[theirs], net.state_dict()[ours])
+
+
+def saved(net, path, **changed):
+    """Save a network's state dict, with some tensors changed or, if None, left out."""
+    state = dict(nets.build(net).state_dict()) | {key.replace("__", "."): one for key, one in changed.items()}
+    torch.save({key: one for key, one in state.items() if one is not None}, path)
+
+
+GREY = ("--mean", "0.5", "--std", "0.5")
+
+
+def test_a_file_of_the_users_own_goes_before_a_listed_network_of_its_name(run, tmp_path):
+    (tmp_path / "alexnet_owt.net").write_text(WRITTEN)
+    saved(WRITTEN, tmp_path / "mine.pth")
+    words = ("weights", "convert", "mine.pth", "mine.safetensors")
+    given = ("--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    code, out, err = run(*words, "--net", "alexnet_owt", *given)
+    assert (code, out) == (1, "")
+    code, out, err = run(*words, "--net", "./alexnet_owt.net", *given)
+    assert code == 0, err
+    assert "the written network alexnet_owt, 4 tensors" in out
+    (tmp_path / "alexnet_owt.net").unlink()
+    code, out, _ = run("weights", "show", "mine.safetensors")
+    assert code == 0
+    for line in (
+        "holds a written network: alexnet_owt",
+        "10 classes: 0, 1, 2, 3, 4, ...",
+        "from mine.pth (striate weights)",
+        "accuracy was not measured",
+        "centre 16x16",
+    ):
+        assert line in out
+    assert "{" not in out
+    assert "CONV1" not in out
+    _, out, _ = run("weights", "show", "mine.safetensors", "--json")
+    shown = json.loads(out)
+    assert (shown["net"], shown["written"], shown["fits"]) == ("alexnet_owt", True, [])
+    (tmp_path / "alexnet_owt.net").write_text(WRITTEN)
+    for other in ("x.safetensors", "y.safetensors"):
+        code, _, err = run("weights", "convert", "torchvision", other, "--net", "alexnet_owt.net")
+        assert code == 2
+        assert "got alexnet_owt, which its user wrote" in err
+    code, _, err = run("weights", "convert", "mine.safetensors", "x.pth", "--to", "torchvision")
+    assert code == 2
+    assert "expected a network that torchvision has, got alexnet_owt, which its user wrote" in err
+
+
+def test_training_goes_on_from_the_bundle_of_the_same_written_network(run, photos, tmp_path):
+    (tmp_path / "vgg16.net").write_text(WRITTEN)
+    words = ("--data", photos, "--epochs", 1, "--set", "batch_images=8", "--device", "cpu")
+    code, _, err = run("train", "vgg16.net", "--out", "first", *words)
+    assert code == 0, err
+    code, _, err = run("train", "vgg16.net", "--out", "second", "--weights", "first", *words)
+    assert code == 0, err
+    code, out, _ = run("weights", "show", "second")
+    assert code == 0
+    for line in (
+        "holds a written network: vgg16",
+        "2 classes: dark, light",
+        "photos (32 train, 4 val, 4 test images) with the recipe photos",
+        f"started from {tmp_path / 'first'}",
+        "test accuracy ",
+        ", 4 images)",
+    ):
+        assert line in out
+    (tmp_path / "vgg16.net").write_text(WRITTEN.replace("4 5x5 filters", "6 5x5 filters"))
+    code, _, err = run("train", "vgg16.net", "--out", "third", "--weights", "first", *words)
+    assert code == 1
+    assert "4x3x5x5 in the file, 6x3x5x5 here" in err
+    assert "the bundle holds the written network vgg16" in err
+    assert "POOL1" not in err
+
+
+def test_nothing_is_written_over_unasked_and_the_source_never(run, tmp_path):
+    saved("lenet_caffe", tmp_path / "own.pth")
+    convert = ("weights", "convert", "own.pth", "own.safetensors", "--net", "lenet_caffe", *GREY)
+    assert run(*convert)[0] == 0
+    before = (tmp_path / "own.safetensors").read_bytes()
+    code, _, err = run(*convert)
+    assert code == 2
+    assert "own.safetensors is there already: name a new file, or replace it with --force" in err
+    (tmp_path / "link.safetensors").symlink_to("own.safetensors")
+    for source, target in (
+        ("own.safetensors", "own.safetensors"),
+        ("own.safetensors", "link.safetensors"),
+        ("link.safetensors", "./own.safetensors"),
+    ):
+        for to in ("bundle", "torchvision"):
+            code, _, err = run("weights", "convert", source, target, "--to", to, "--force")
+            assert code == 2
+            assert "expected another file to write than" in err
+    assert (tmp_path / "own.safetensors").read_bytes() == before
+    (tmp_path / "own.safetensors").write_bytes(b"something else")
+    assert run(*convert, "--force")[0] == 0
+    assert load_bundle(tmp_path / "own.safetensors").net == "lenet_caffe"
+
+
+def test_a_target_that_can_not_be_written_gets_fitting_words(run, tmp_path, monkeypatch):
+    saved("lenet_caffe", tmp_path / "own.pth")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("striate.core.atomic.os.replace", full)
+    words = ("weights", "convert", "own.pth", "new/own.safetensors", "--net", "lenet_caffe", *GREY)
+    code, _, err = run(*words)
+    assert code == 1
+    assert "can't write new/own.safetensors (No space left on device): free some space" in err
+    assert "resume" not in err
+    monkeypatch.setattr("striate.job.weights.os.access", lambda *_: False)
+    code, _, err = run(*words)
+    assert code == 1
+    assert "name a folder that you may write to" in err
+
+
+def test_messages_name_what_would_help(run, tmp_path):
+    saved("convnetjs_cifar", tmp_path / "near.pth", conv2__bias=None)
+    code, _, err = run("weights", "convert", "near.pth", "near.safetensors")
+    assert code == 2
+    assert "convnetjs_cifar is nearest, 7 of 8 tensors agree: --net convnetjs_cifar lists" in err
+    _, out, _ = run("weights", "show", "near.pth")
+    assert "fits none of striate's networks; convnetjs_cifar is nearest, 7 of 8" in out
+    saved("convnetjs_cifar", tmp_path / "own.pth")
+    code, _, err = run("weights", "convert", "own.pth", "out.pth", "--to", "torchvision")
+    assert code == 2
+    assert "make a bundle of it first, striate weights convert own.pth BUNDLE.safetensors" in err
+    code, _, err = run("weights", "convert", "none.pth", "out.pth", "--to", "torchvision")
+    assert code == 1
+    assert "no file of that name" in err
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared trained weights are not on this machine")
+def test_a_graph_is_only_shown(run):
+    for file in (*SHARED.glob("*.onnx"), *SHARED.glob("*.xml")):
+        code, _, err = run("weights", "convert", file, "x.safetensors")
+        assert code == 2
+        assert "graphs are only shown (`striate weights show`)" in err
+        _, out, _ = run("weights", "show", file)
+        assert "graphs are only shown" in out
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared trained weights are not on this machine")

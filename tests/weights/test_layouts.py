@@ -10,7 +10,7 @@ from torch.nn import functional
 from striate import nets
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import normalise
-from striate.weights.layouts import FORMATS, caffe, guess, layout, timm, to_torchvision
+from striate.weights.layouts import FORMATS, caffe, class_keys, guess, layout, nearest, timm, to_torchvision
 from striate.weights.load import load_weights
 from striate.weights.read import read_weights
 from striate.weights.weight_file import LayerInfo, WeightFile
@@ -578,6 +578,49 @@ def test_guess_allows_other_classes_but_no_other_shapes_or_names():
     assert guess(file_of(wrong, "torch")) == ()
     assert guess(file_of(tensors | {"more": torch.zeros(1)}, "torch")) == ()
     assert guess(file_of({}, "onnx")) == ()
+
+
+def test_guess_wants_one_number_of_classes():
+    tensors = on_meta("torchvision", "resnet18", num_classes=7)
+    assert guess(file_of(tensors, "torch")) == ("resnet18",)
+    for rows in (8, 1000):
+        assert guess(file_of(tensors | {"fc.bias": torch.zeros(rows)}, "torch")) == ()
+
+
+def test_guess_wants_auxiliary_classifiers_whole_or_not_at_all():
+    tensors = on_meta("torchvision", "googlenet_tv")
+    main = {key: one for key, one in tensors.items() if not key.startswith("aux")}
+    assert guess(file_of(main, "torch")) == ("googlenet_tv",)
+    del tensors["aux1.fc1.weight"]
+    assert guess(file_of(tensors, "torch")) == ()
+
+
+def test_the_nearest_network_of_a_file_that_fits_none():
+    tensors = on_meta("torchvision", "resnet18", num_classes=7)
+    del tensors["layer1.0.bn1.weight"]
+    close = nearest(file_of(tensors, "torch"))
+    assert (close.net, close.num_alike, close.num_expected) == ("resnet18", 121, 122)
+    more = nearest(file_of(tensors | {"more": torch.zeros(1), "fc.bias": torch.zeros(8)}, "torch"))
+    assert (more.net, more.num_alike, more.num_expected) == ("resnet18", 119, 123)  # two of fc disagree
+    assert nearest(file_of({"encoder.weight": torch.zeros(1)}, "torch")) is None
+    assert nearest(file_of({}, "onnx")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("lenet5", ["output"]),
+        ("lenet5_rbf", []),
+        ("vgg16", ["fc8"]),
+        ("googlenet", ["aux1.fc2", "aux2.fc2", "fc"]),
+        ("resnet18", ["fc"]),
+        ("nin_imagenet", ["cccp8"]),
+    ],
+)
+def test_the_layers_with_a_row_for_each_class(name, layers):
+    assert sorted(class_keys(name)) == sorted(
+        f"{one}.{part}" for one in layers for part in ("weight", "bias")
+    )
 
 
 def test_guess_tells_caffes_two_alexnets_apart_by_the_order_of_their_layers():

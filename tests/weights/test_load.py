@@ -10,10 +10,12 @@ from safetensors.torch import save_file
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.job.bundles import open_bundle
-from striate.nets import build
+from striate.nets import build, find
 from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.convert import convert, given_pictures
 from striate.weights.imagenet import imagenet_classes
-from striate.weights.load import convert, load_weights
+from striate.weights.layouts import guess, network_in
+from striate.weights.load import load_weights
 from striate.weights.read import read_weights
 from striate.weights.weight_file import WeightFile
 
@@ -129,7 +131,8 @@ def test_a_long_list_is_cut_and_the_right_network_is_proposed():
     # resnet34 has 8 blocks more: 2 convolutions, 2 batch normalisations of 4 (counters apart) each
     assert "got 80 differences" in message
     assert "and 60 more" in message
-    assert message.endswith("the file fits resnet18, load it into that")
+    # the remedy comes before the list, so that a narrow terminal shows it
+    assert "got 80 differences: the file fits resnet18, load it into that. Differences: layer1.2" in message
 
 
 def test_a_file_of_something_else():
@@ -198,7 +201,7 @@ def test_half_an_auxiliary_head_is_refused():
     state = dict(build("googlenet_tv", num_classes=4).state_dict())
     del state["aux1.fc1.weight"]
     with pytest.raises(
-        BundleError, match=r"got 1 difference: aux1.fc1.weight is missing, 1024x2048 expected"
+        BundleError, match=r"got 1 difference: .* Differences: aux1.fc1.weight is missing, 1024x2048 expected"
     ):
         load_weights(build("googlenet_tv", num_classes=4), "googlenet_tv", file_of(state))
 
@@ -242,6 +245,116 @@ def test_another_name_of_a_network_will_do(tmp_path):
     net = build("vgg_a", input_px=32, num_classes=2)
     report = load_weights(net, "vgg_a", file_of(build("vgg11", input_px=32, num_classes=2).state_dict()))
     assert report.used == 22
+
+
+def test_values_that_are_not_finite_point_at_the_file():
+    tensors = resnet18_in_torchvisions_names()
+    tensors["conv1.weight"][0, 0, 0, 0] = float("inf")
+    with pytest.raises(BundleError, match=r"1 difference: the file is damaged or its training diverged") as e:
+        load_weights(build("resnet18"), "resnet18", file_of(tensors))
+    assert "arguments" not in str(e.value)
+
+
+def test_a_file_that_fits_the_published_build_alone_points_at_the_arguments():
+    state = build("vgg11", num_classes=2).state_dict()
+    with torch.device("meta"):
+        net = build("vgg11", num_classes=2, input_px=32)
+    with pytest.raises(BundleError, match="the file fits vgg11 as published, give it no arguments"):
+        load_weights(net, "vgg11", file_of(state))
+
+
+@pytest.mark.parametrize("num_classes", [7, 8, 9])
+def test_a_class_layer_has_one_number_of_classes(num_classes):
+    tensors = resnet18_in_torchvisions_names(num_classes=7)
+    tensors["fc.bias"] = torch.zeros(8)
+    with pytest.raises(BundleError, match=r"got 1 difference: .*fc.bias: 8 in the file"):
+        load_weights(build("resnet18", num_classes=num_classes), "resnet18", file_of(tensors))
+
+
+def test_the_rbf_output_has_ten_classes_and_no_layer_to_draw_anew():
+    state = build("lenet5_rbf").state_dict()
+    net = build("lenet5_rbf")
+    report = load_weights(net, "lenet5_rbf", file_of(state, classes=tuple("abcdefghij")))
+    assert (report.used, report.replaced, report.classes) == (13, (), tuple("abcdefghij"))
+    other = dict(state) | {"F6.weight": torch.zeros(80, 120), "F6.bias": torch.zeros(80)}
+    with pytest.raises(BundleError, match=r"F6.weight: 80x120 in the file, 84x120 here"):
+        load_weights(net, "lenet5_rbf", file_of(other))
+    pictures = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=None, mean=(0.1,), std=(0.3,))
+    bundle = convert(file_of(state), "lenet5_rbf", preprocessing=pictures)
+    assert bundle.classes == tuple("0123456789")
+
+
+# -- networks that their user wrote --------------------------------------------------------------------------
+
+# Called as a listed network is, and nothing like it.
+WRITTEN = """# resnet18
+INPUT 8x8x3
+CONV1: 4 3x3 filters at stride 1, pad 1
+RELU1
+BATCH NORM1
+CONV2: 10 1x1 filters at stride 1, pad 0
+BATCH NORM2
+GLOBAL AVG POOL
+"""
+RGB8 = Preprocessing(channels=3, height_px=8, width_px=8, resize_px=None)
+
+
+def test_a_written_network_is_never_taken_for_the_listed_one_of_its_name():
+    listed = resnet18_in_torchvisions_names()
+    with pytest.raises(BundleError, match="the file fits resnet18, load it into that") as caught:
+        load_weights(build(WRITTEN), WRITTEN, file_of(listed))
+    assert "BATCH" not in str(caught.value)
+    fresh = build(WRITTEN).state_dict()
+    state = {key: torch.rand_like(tensor) if tensor.ndim else tensor + 5 for key, tensor in fresh.items()}
+    net = build(WRITTEN)
+    report = load_weights(net, WRITTEN, file_of(state, path="resnet18-f37072fd.pth"))
+    assert (report.format, report.preprocessing) == ("striate", None)
+    assert all(torch.equal(net.state_dict()[key], state[key]) for key in state)
+
+
+def test_the_layers_of_classes_of_a_written_network_are_drawn_anew_together():
+    net = build(WRITTEN, num_classes=3)
+    report = load_weights(net, WRITTEN, file_of(build(WRITTEN).state_dict()))
+    assert len(report.replaced) == 2  # the last convolution and the normalisation behind it
+    assert all(one.endswith("10 classes in the file, 3 here: drawn anew") for one in report.replaced)
+
+
+def test_a_written_network_becomes_a_bundle_that_carries_its_text(tmp_path):
+    (tmp_path / "resnet18.net").write_text(WRITTEN)
+    state = build(WRITTEN, num_classes=2).state_dict()
+    bundle = convert(file_of(state), str(tmp_path / "resnet18.net"), preprocessing=RGB8)
+    assert bundle.net == find(WRITTEN).reference
+    save_bundle(bundle, tmp_path / "mine.safetensors")
+    (tmp_path / "resnet18.net").unlink()
+    net, _ = open_bundle(tmp_path / "mine.safetensors")
+    assert {key: tensor.shape for key, tensor in net.state_dict().items()} == {
+        key: tensor.shape for key, tensor in state.items()
+    }
+    file = read_weights(tmp_path / "mine.safetensors")
+    assert (guess(file), network_in(file).name) == ((), "resnet18")
+    for reference in (bundle.net, WRITTEN, "resnet18 in another training"):  # the last one nobody knows
+        report = load_weights(build(WRITTEN, num_classes=2), reference, file)
+        assert report.used == len(state)
+        assert not [note for note in report.notes if "is not written as" in note]
+    other = WRITTEN.replace("# resnet18", "# wider").replace("stride 1, pad 0", "stride 1, pad 1")
+    report = load_weights(build(other, num_classes=2), other, file)
+    assert "resnet18, is not written as wider is here" in report.notes[0]
+    for net_name, words in (
+        ("resnet18", "expected resnet18 in"),
+        (WRITTEN.replace(": 4", ": 6"), "4x3x3x3 in"),
+    ):
+        with pytest.raises(BundleError, match=words) as caught:
+            load_weights(build(net_name, num_classes=2), net_name, file)
+        assert "FILTERS" not in str(caught.value).upper()
+        assert "holds the written network resnet18" in str(caught.value)
+
+
+def test_a_bundle_names_no_file_of_this_machine(tmp_path):
+    (tmp_path / "mine.net").write_text(WRITTEN)
+    file = file_of({}, "striate bundle", metadata={"net": str(tmp_path / "mine.net")})
+    assert network_in(file) is None
+    with pytest.raises(BundleError, match="update striate, or take another file"):
+        load_weights(build("convnetjs_cifar"), "convnetjs_cifar", file)
 
 
 # -- convert -------------------------------------------------------------------------------------------------
@@ -289,8 +402,48 @@ def test_convert_needs_a_foreign_file_and_a_preprocessing(bundle_path):
     with pytest.raises(UsageError, match="got a striate bundle: use it as it is"):
         convert(read_weights(bundle_path), "lenet_caffe")
     own = file_of(build("lenet_caffe").state_dict())
-    with pytest.raises(BundleError, match="what pictures the weights were trained on"):
+    with pytest.raises(BundleError, match=r"what pictures the weights were trained on.*--mean 0.5 --std 0.5"):
         convert(own, "lenet_caffe")
     bundle = convert(own, "lenet_caffe", preprocessing=GREY)
     assert json.dumps(bundle.preprocessing.to_json())
     assert bundle.classes == tuple("0123456789")
+
+
+def test_pictures_as_their_user_gives_them():
+    pictures = given_pictures("resnet18", {"input_px": 64}, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3), 72)
+    assert pictures == Preprocessing(
+        channels=3, height_px=64, width_px=64, resize_px=72, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
+    )
+    tensors = resnet18_in_torchvisions_names(num_classes=2)
+    bundle = convert(file_of(tensors), "resnet18", net_arguments={"input_px": 64}, preprocessing=pictures)
+    assert bundle.preprocessing == pictures
+    assert bundle.data["notes"] == []  # nothing is assumed any more
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "words"),
+    [
+        ((0.5,), (0.5,), "--mean: expected 3 numbers, one a channel, got 0.5"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5), "--std: expected 3 numbers"),
+        ((123.68, 116.78, 103.94), (1, 1, 1), "--mean: expected numbers on the 0..1 scale, got 123.68"),
+        ((0.5, 0.5, float("nan")), (1, 1, 1), "--mean: expected numbers on the 0..1 scale"),
+        ((0.5, 0.5, 0.5), (1, 0, 1), "--std: expected numbers above 0, got 0"),
+    ],
+)
+def test_pictures_that_can_not_be(mean, std, words):
+    with pytest.raises(UsageError, match=words):
+        given_pictures("resnet18", None, mean, std, None)
+
+
+@pytest.mark.parametrize("key", ["num_classes", "name"])
+def test_the_file_tells_the_classes(key):
+    with pytest.raises(UsageError, match=f"got {key}, which the file tells"):
+        convert(file_of({}), "lenet_caffe", net_arguments={key: 3})
+
+
+def test_a_declared_number_of_classes_takes_no_memory():
+    state = dict(build("lenet_caffe").state_dict()) | {"ip2.weight": torch.zeros(10**9, 0)}
+    with pytest.raises(
+        BundleError, match=r"ip2.weight: 1000000000x0 in the file, 10x500 here|holds|elsewhere"
+    ):
+        convert(file_of(state), "lenet_caffe", preprocessing=GREY)

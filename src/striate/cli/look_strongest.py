@@ -92,10 +92,11 @@ def strongest(
     silent = int((found.values[:, 0] <= 0).sum())
     extensions = sorted({name for one in patches for name in one.extensions})
     caption = (
-        f"Layer {layer}, {how}. For each the {found.values.shape[1]} of {found.num_images:,} images with the"
-        f" strongest activation, one place an image, from {source.title}. Right: the patch of {height} x {width} px"
-        " that the unit sees there (activations from the strongest to the weakest of these), grey beyond the"
-        f" border. Left: the activation projected to the pixels by the {rule} rule, each on its own scale, grey is 0."
+        f"Layer {layer}, {how}. For each, its {found.values.shape[1]} strongest of"
+        f" {found.num_images:,} images, from {source.title}. Right: the patch of {height} x {width} px that"
+        " the unit sees at its strongest place in the image, grey beyond the border, with the activations of"
+        " the strongest and the weakest of them. Left: the activation sent back to the pixels by the"
+        f" {rule} rule, each on its own scale (99.5 % of its values lie inside it), 0 is grey."
     )
     if silent:
         caption += f" {silent} of {count} units are never above 0."
@@ -121,4 +122,4 @@ def strongest(
         err.print(
             f"[yellow]{found.num_broken} images could not be read[/], first {': '.join(found.broken[0])}"
         )
-    print(path)
+    print(f"{path}, {maps_path(path)}")

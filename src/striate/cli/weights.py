@@ -2,17 +2,20 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from striate.cli.arguments import pairs, value_of
-from striate.cli.show import Listener, out
+from striate.cli.show import Listener, out, percent
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from striate.data.preprocess import Preprocessing
+    from striate.nets.entry import NetEntry
+    from striate.weights.layouts import Nearest
     from striate.weights.weight_file import WeightFile
 
 app = typer.Typer(no_args_is_help=True, help="Look into files of weights, and convert them.")
@@ -38,15 +41,21 @@ def show(
     Example:  [bold]striate weights show VGG_ILSVRC_16_layers.caffemodel[/]
     """
     from striate.job import open_weights
-    from striate.weights.layouts import guess
+    from striate.weights.layouts import guess, nearest, network_in
 
     with Listener() as listener:
         content = open_weights(file, net, progress=listener)
         fitting = guess(content)
     if json:
-        print(json_module.dumps(_to_json(content, fitting), indent=2, ensure_ascii=False))
+        record = _to_json(content, fitting, network_in(content))
+        print(json_module.dumps(record, indent=2, ensure_ascii=False))
+        return
+    _print_heading(content)
+    if content.kind == "striate bundle":
+        _print_bundle(content, network_in(content))
     else:
-        _print(content, fitting)
+        _print_facts(content, fitting, None if fitting else nearest(content))
+    _print_tensors(content)
 
 
 @app.command("convert")
@@ -56,7 +65,10 @@ def convert(
         Path, typer.Argument(metavar="OUT", help="File to write: a .safetensors bundle; see --to.")
     ],
     net: Annotated[
-        str | None, typer.Option("--net", help="The network; default: the one that the tensors fit.")
+        str | None,
+        typer.Option(
+            "--net", help="The network, by name or as a .net file; default: the one that the tensors fit."
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None,
@@ -66,6 +78,28 @@ def convert(
         str,
         typer.Option(help="bundle, or torchvision: a bundle's weights under torchvision's names."),
     ] = "bundle",
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B",
+            help="Mean of the pictures that the weights expect, 0..1 scale, one number for grey ones; for"
+            " files that nothing is known of, or instead of what is known.",
+        ),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="R,G,B", help="Standard deviation, 0..1 scale; goes with --mean."),
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            min=1,
+            help="Shorter side of a picture before its centre is cut out; goes with --mean. Default: the"
+            " network's own side, and small pictures keep their size.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there already.")] = False,
 ) -> None:
     """Turn weights of other programs into a bundle for every command, or a bundle into torchvision's form.
 
@@ -76,16 +110,21 @@ def convert(
 
     Example:  [bold]striate weights convert torchvision resnet50.safetensors --net resnet50_v1_5[/]
 
+    Example:  [bold]striate weights convert mine.pth mine.safetensors --net my.net --mean 0.5 --std 0.5[/]
+
     Example:  [bold]striate weights convert runs/mine resnet18.pth --to torchvision[/]
     """
     from striate.job import convert_weights, export_torchvision
+    from striate.nets import find
 
     if to not in ("bundle", "torchvision"):
         raise UsageError(f"expected --to bundle or torchvision, got {to!r}")
     if to == "torchvision":
         if net is not None or arguments:
             raise UsageError("--to torchvision takes a bundle, which names its network: no --net, no --arg")
-        count = export_torchvision(source, target)
+        if mean is not None or std is not None or resize is not None:
+            raise UsageError("--to torchvision writes tensors alone: no --mean, no --std, no --resize")
+        count = export_torchvision(source, target, force=force)
         out.print(f"{escape(str(target))}: {count} tensors under torchvision's names", highlight=False)
         return
     with Listener() as listener:
@@ -94,29 +133,50 @@ def convert(
             target,
             net=net,
             net_arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
+            mean=_levels("--mean", mean),
+            std=_levels("--std", std),
+            resize_px=resize,
+            force=force,
             progress=listener,
         )
-    pre = bundle.preprocessing
     count = sum(tensor.numel() for tensor in bundle.state.values())
+    entry = find(bundle.net)
+    name = entry.name if entry.notation is None else f"the written network {entry.name}"
     out.print(
-        f"[bold]{escape(str(target))}[/]: {bundle.net}, {len(bundle.state)} tensors, {count:,} values,"
-        f" {len(bundle.classes):,} classes",
+        f"[bold]{escape(str(target))}[/]: {escape(name)}, {len(bundle.state)} tensors,"
+        f" {count:,} values, {len(bundle.classes):,} classes",
         highlight=False,
     )
-    sizes = f"shorter side to {pre.resize_px}, " if pre.resize_px else ""
-    out.print(
-        f"[dim]pictures: {sizes}centre {pre.height_px}x{pre.width_px}, {pre.interpolation},"
-        f" mean {_numbers(pre.mean)}, std {_numbers(pre.std)} (0..1), {pre.colour_order}[/]",
-        highlight=False,
-    )
+    out.print(f"[dim]{_pictures(bundle.preprocessing)}[/]", highlight=False)
     out.print(f"next: striate predict {escape(str(target))} PICTURE", highlight=False)
+
+
+def _levels(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Read numbers between commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"{option}: expected numbers between commas, such as 0.485,0.456,0.406, got {text!r}: write it so"
+        ) from None
 
 
 def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _print(file: "WeightFile", fitting: tuple[str, ...]) -> None:
+def _pictures(pre: "Preprocessing") -> str:
+    sizes = f"shorter side to {pre.resize_px}, " if pre.resize_px else ""
+    return (
+        f"pictures: {sizes}centre {pre.height_px}x{pre.width_px}, {pre.interpolation},"
+        f" mean {_numbers(pre.mean)}, std {_numbers(pre.std)} (0..1),"
+        f" {pre.colour_order if pre.channels == 3 else 'grey'}"
+    )
+
+
+def _print_heading(file: "WeightFile") -> None:
     total = sum(tensor.numel() for tensor in file.tensors.values())
     stored = sum(tensor.numel() * tensor.element_size() for tensor in file.tensors.values())
     out.print(
@@ -126,17 +186,110 @@ def _print(file: "WeightFile", fitting: tuple[str, ...]) -> None:
     )
     for note in file.notes:
         out.print(f"[dim]{escape(note)}[/]", highlight=False)
+
+
+def _print_facts(file: "WeightFile", fitting: tuple[str, ...], close: "Nearest | None") -> None:
+    """Say what a foreign file says about itself, and which networks it fits."""
     for key, text in sorted(file.metadata.items()):
         short = text if len(text) <= 100 else f"{text[:97]}..."
+        if len(text) > 100 and text.lstrip().startswith(("{", "[")):
+            short = f"{len(text):,} signs of JSON (--json prints them)"
         out.print(f"[dim]{escape(key)}: {escape(short)}[/]", highlight=False)
     if file.classes is not None:
-        shown = ", ".join(file.classes[:5]) + (", ..." if len(file.classes) > 5 else "")
-        out.print(f"{len(file.classes):,} classes: {escape(shown)}", highlight=False)
+        out.print(_classes(file.classes), highlight=False)
     if file.mean_rgb is not None:
         out.print(f"mean of the training images (RGB, 0..255): {_numbers(file.mean_rgb)}", highlight=False)
-    out.print(
-        f"fits {' or '.join(fitting)}" if fitting else "fits none of striate's networks", highlight=False
+    words = f"fits {' or '.join(fitting)}" if fitting else "fits none of striate's networks"
+    if close is not None:
+        words += f"; {close.net} is nearest, {close.num_alike} of {close.num_expected} tensors agree"
+    elif file.kind in ("onnx", "openvino"):
+        words = "a graph, whose names say little: graphs are only shown"
+    out.print(words, highlight=False)
+
+
+def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
+    """Say in words what a bundle holds; what is damaged in its metadata is left out."""
+    from striate.core.errors import StriateError
+    from striate.data.layout import printable
+    from striate.data.preprocess import Preprocessing
+    from striate.weights.weight_file import short
+
+    arguments, metrics, data, recipe, versions, pictures = (
+        _record(file, key)
+        for key in ("net_arguments", "metrics", "data", "recipe", "versions", "preprocessing")
     )
+    if entry is None:
+        name = short(file.metadata.get("net", "").partition("\n")[0]) or "none"
+        lines = [f"holds a network that is unknown here: {name}"]
+    else:
+        lines = [f"holds {'' if entry.notation is None else 'a written network: '}{entry.name}"]
+    if arguments:
+        lines[0] += f" ({', '.join(f'{key}={short(str(value))}' for key, value in arguments.items())})"
+    if file.classes is not None:
+        lines.append(_classes(file.classes))
+    if "name" in data:
+        counts = data.get("num_images")
+        found = counts.items() if isinstance(counts, dict) else ()
+        parts = [
+            f"{number:,} {short(split)}" for split, number in found if isinstance(number, int) and number
+        ]
+        images = f" ({', '.join(parts)} images)" if parts else ""
+        with_recipe = f" with the recipe {short(str(recipe['name']))}" if "name" in recipe else ""
+        lines.append(
+            f"{'trained on' if recipe else 'from'} {printable(str(data['name']))[:300]}{images}{with_recipe}"
+        )
+    if isinstance(data.get("started_from"), str):
+        lines.append(f"started from {printable(data['started_from'])[:300]}")
+    lines += _measured(metrics)
+    notes = data.get("notes")
+    lines += (
+        [f"note: {one[:300]}" for one in notes if isinstance(one, str)] if isinstance(notes, list) else []
+    )
+    if versions:
+        lines.append("made with " + ", ".join(f"{key} {short(str(one))}" for key, one in versions.items()))
+    for line in lines:
+        out.print(escape(line), highlight=False)
+    try:
+        out.print(f"[dim]{_pictures(Preprocessing.from_json(pictures))}[/]", highlight=False)
+    except (StriateError, TypeError, ValueError):
+        return
+
+
+def _measured(metrics: dict[str, Any]) -> list[str]:
+    """Say what a bundle's metrics say: the figure with its split and number of images, and the remark."""
+    lines = []
+    scores, split = metrics.get("scores"), str(metrics.get("split", ""))[:20]
+    match scores:
+        case {"top1": float(rate), "top1_interval": [float(low), float(high)], "num_images": int(num)}:
+            low_high = f"95% interval {percent(low, num)} to {percent(high, num)}"
+            lines.append(f"{split} accuracy {percent(rate, num)} ({low_high}, {num:,} images)".strip())
+        case {"mean_average_precision": float(mean), "num_images": int(num)}:
+            lines.append(f"{split} mean average precision {mean:.3f} ({num:,} images)".strip())
+    epoch = metrics.get("epoch")
+    if isinstance(epoch, int):
+        error = metrics.get("val_error")
+        known = f", validation error {error:.4g}" if isinstance(error, float) else ""
+        lines.append(f"weights of epoch {epoch}{known}")
+    if isinstance(metrics.get("note"), str):
+        lines.append(metrics["note"][:200])
+    return lines
+
+
+def _classes(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return escape(f"{len(classes):,} classes: {shown}")
+
+
+def _record(file: "WeightFile", key: str) -> dict[str, Any]:
+    """Read a part of a bundle's metadata; an empty one if it is damaged."""
+    try:
+        value = json_module.loads(file.metadata.get(key, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _print_tensors(file: "WeightFile") -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tensor", overflow="fold")
     table.add_column("shape", no_wrap=True)
@@ -149,10 +302,12 @@ def _print(file: "WeightFile", fitting: tuple[str, ...]) -> None:
     out.print(table, highlight=False)
 
 
-def _to_json(file: "WeightFile", fitting: tuple[str, ...]) -> dict[str, object]:
+def _to_json(file: "WeightFile", fitting: tuple[str, ...], entry: "NetEntry | None") -> dict[str, object]:
     return {
         "file": str(file.path),
         "kind": file.kind,
+        "net": None if entry is None else entry.name,
+        "written": entry is not None and entry.notation is not None,
         "fits": list(fitting),
         "notes": list(file.notes),
         "metadata": file.metadata,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from striate.core.errors import BundleError
 from striate.nets import build
 from striate.weights.bundle import Bundle, fill_network, load_bundle
 
@@ -16,6 +17,8 @@ def open_bundle(path: str | Path) -> tuple[nn.Module, Bundle]:
         BundleError: the file is damaged or names a network that is not there.
     """
     bundle = load_bundle(Path(path))
+    if bundle.net.endswith(".net"):  # a path: a bundle holds a name, or the network's text
+        raise BundleError(f"{path}: expected the name or text of its network, got a path: a damaged bundle")
     with torch.random.fork_rng(devices=[]):
         net = build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
     fill_network(net, bundle.state, str(path))

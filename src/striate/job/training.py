@@ -284,7 +284,7 @@ def _begin_with(
         fill_network(net, kept.state, str(run.start))
         return kept.preprocessing
     file = open_weights(plan.weights, plan.net, progress=progress)
-    loaded = load_weights(net, find(plan.net).name, file)
+    loaded = load_weights(net, plan.net, file)
     told = [f"{loaded.used} of {len(file.tensors)} tensors used", *loaded.notes, *loaded.replaced]
     told += [f"left over: {', '.join(loaded.left_over)}"] if loaded.left_over else []
     for note in told:

@@ -1,6 +1,9 @@
 """Weights from elsewhere: found by path or name, turned into bundles, and written back."""
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from striate.core.atomic import atomic_path
-from striate.core.errors import UsageError
+from striate.core.errors import BundleError, UsageError, WriteError
 from striate.core.progress import Progress, silent
 from striate.nets import find
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
-from striate.weights.layouts import guess
+from striate.weights.convert import check_foreign, convert, given_pictures
+from striate.weights.layouts import guess, nearest
 from striate.weights.layouts.torchvision import to_torchvision
-from striate.weights.load import convert
 from striate.weights.published import fetch_published
 from striate.weights.read import read_weights
 from striate.weights.weight_file import WeightFile
@@ -37,14 +40,18 @@ def open_weights(source: str | Path, net: str | None, *, progress: Progress = si
         BundleError: the file is damaged, hostile or of an unknown kind.
         DataError: the download failed.
     """
-    path = Path(source)
-    if path.is_dir() and (path / "model.safetensors").is_file():
-        path /= "model.safetensors"
+    path = _path_of(source)
     named = str(source).partition(":")[0] in ("torchvision", "timm")
     if named and not path.exists():
         if net is None:
             raise UsageError(f"{source}: expected to know for which network: --net NAME (see `striate nets`)")
-        path = fetch_published(str(source), find(net).name, progress=progress)
+        entry = find(net)
+        if entry.notation is not None:
+            raise UsageError(
+                f"{source}: expected one of striate's own networks, got {entry.name}, which its user wrote"
+                " and nobody published weights for: pass the path of a file"
+            )
+        path = fetch_published(str(source), entry.name, progress=progress)
     return read_weights(path)
 
 
@@ -54,6 +61,10 @@ def convert_weights(
     *,
     net: str | None = None,
     net_arguments: Mapping[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize_px: int | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
     """Turn weights of another program into a bundle, which every command takes.
@@ -61,55 +72,148 @@ def convert_weights(
     Args:
         source: as ``open_weights``.
         target: the bundle to write, ``.safetensors``.
-        net: the network; None takes the only one that fits.
+        net: the network, also a ``.net`` file or a text in the notation; None takes the only one that fits.
         net_arguments: for the network's builder.
+        mean: what pictures the weights expect: one number per channel, red first, 0..1 scale. None: what is
+            known of such files.
+        std: goes with ``mean``.
+        resize_px: shorter side before the centre is cut out; goes with ``mean``.
+        force: whether to replace a file that is there already.
         progress: listener of a download.
 
     Returns:
         The bundle as it was written.
 
     Raises:
-        UsageError: no network named, and not exactly one fits.
-        BundleError: the weights do not fit the network; every difference is listed.
+        UsageError: no network named, and not exactly one fits; or the target is there or of another kind.
+        BundleError: the weights do not fit the network, with every difference; or nobody says what pictures
+            they expect.
+        WriteError: the target can't be written.
     """
+    path = Path(target)
+    _check_target(path, _path_of(source), (".safetensors",), force)
+    if (mean is None) != (std is None) or (resize_px is not None and mean is None):
+        raise UsageError("expected --mean and --std together, and --resize only with them: give all")
     file = open_weights(source, net, progress=progress)
+    _check_target(path, file.path, (".safetensors",), force)
+    check_foreign(file)
     if net is None:
-        fitting = guess(file)
-        if not fitting:
-            raise UsageError(f"{source}: expected the name of its network: --net NAME (see `striate nets`)")
-        net = fitting[0]
-        if len(fitting) > 1:
-            others = " or ".join(fitting[1:])
-            progress("note", 0, None, f"taken for {net}; {others} would fit too: --net NAME")
-    bundle = convert(file, find(net).name, net_arguments=net_arguments)
+        net = _only_one(file, progress)
+    pictures = None
+    if mean is not None and std is not None:
+        pictures = given_pictures(net, net_arguments, mean, std, resize_px)
+    bundle = convert(file, net, net_arguments=net_arguments, preprocessing=pictures)
     for note in bundle.data["notes"]:
         progress("note", 0, None, f"{source}: {note}")
-    save_bundle(bundle, Path(target))
+    with _own_words(path):
+        save_bundle(bundle, path)
     return bundle
 
 
-def export_torchvision(source: str | Path, target: str | Path) -> int:
+def export_torchvision(source: str | Path, target: str | Path, *, force: bool = False) -> int:
     """Write a bundle's weights under torchvision's names.
 
     Args:
         source: a bundle or run folder of a network that torchvision has.
         target: a state dict, ``.pth``, or ``.safetensors``.
+        force: whether to replace a file that is there already.
 
     Returns:
         The number of tensors.
 
     Raises:
-        UsageError: torchvision has no such network, or the target is of another kind.
+        UsageError: torchvision has no such network, or the target is there or of another kind.
         BundleError: the bundle is damaged.
+        WriteError: the target can't be written.
     """
-    path = Path(target)
-    if path.suffix not in (".pth", ".pt", ".safetensors"):
-        raise UsageError(f"expected a target ending in .pth or .safetensors, got {path.name}")
-    bundle = load_bundle(Path(source))
-    state = {key: tensor.contiguous() for key, tensor in to_torchvision(bundle.net, bundle.state).items()}
-    with atomic_path(path) as temporary:
+    path, origin = Path(target), _path_of(source)
+    _check_target(path, origin, (".pth", ".pt", ".safetensors"), force)
+    try:
+        bundle = load_bundle(origin)
+    except BundleError:
+        file = read_weights(origin)  # says what is wrong with a file of no known kind
+        if file.kind == "striate bundle":
+            raise
+        check_foreign(file)
+        raise UsageError(
+            f"{origin}: expected a bundle, got a file of another kind ({file.kind}): make a bundle of it"
+            f" first, striate weights convert {origin} BUNDLE.safetensors"
+        ) from None
+    entry = find(bundle.net)
+    if entry.notation is not None:
+        raise UsageError(
+            f"{origin}: expected a network that torchvision has, got {entry.name}, which its user wrote: use"
+            " the bundle as it is"
+        )
+    state = {key: tensor.contiguous() for key, tensor in to_torchvision(entry.name, bundle.state).items()}
+    with _own_words(path), atomic_path(path) as temporary:
         if path.suffix == ".safetensors":
             save_file(state, temporary)
         else:
             torch.save(state, temporary)
     return len(state)
+
+
+def _path_of(source: str | Path) -> Path:
+    path = Path(source)
+    inside = path / "model.safetensors"
+    with suppress(OSError):  # what is wrong with it, its reader says
+        return inside if inside.is_file() else path
+    return path
+
+
+def _only_one(file: WeightFile, progress: Progress) -> str:
+    fitting = guess(file)
+    if not fitting:
+        close = nearest(file)
+        if close is not None:
+            raise UsageError(
+                f"{file.path}: expected weights that fit one of striate's networks, got ones that fit none;"
+                f" {close.net} is nearest, {close.num_alike} of {close.num_expected} tensors agree:"
+                f" --net {close.net} lists every difference"
+            )
+        raise UsageError(f"{file.path}: expected the name of its network: --net NAME (see `striate nets`)")
+    if len(fitting) > 1:
+        others = " or ".join(fitting[1:])
+        progress("note", 0, None, f"taken for {fitting[0]}; {others} would fit too: --net NAME")
+    return fitting[0]
+
+
+def _check_target(target: Path, source: Path, suffixes: tuple[str, ...], force: bool) -> None:
+    """Refuse a target that is the source, of another kind, or in the way, before anything is read."""
+    try:
+        if target.is_dir():
+            raise UsageError(f"expected a file to write, got the folder {target}: name a file in it")
+        if target.suffix not in suffixes:
+            shown = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
+            other = target.with_suffix(suffixes[0])
+            raise UsageError(f"expected a target ending in {shown}, got {target.name}: write {other}")
+        folder = next(one for one in target.parents if one.exists())
+        if not folder.is_dir():
+            raise UsageError(f"expected a folder to write in, got the file {folder}: name another folder")
+        if not os.access(folder, os.W_OK):
+            raise WriteError(f"can't write {target}: name a folder that you may write to, {folder} is none")
+        if not target.exists():
+            return
+        if not target.is_file():
+            raise UsageError(f"expected a file to write, got {target}, a device or pipe: name another")
+        if source.exists() and target.samefile(source):
+            raise UsageError(f"expected another file to write than {source}, got that one: name a new file")
+    except OSError as error:
+        raise WriteError(f"can't write {target} ({error.strerror or error}): name another file") from None
+    if not force:
+        raise UsageError(f"{target} is there already: name a new file, or replace it with --force")
+
+
+@contextmanager
+def _own_words(path: Path) -> Iterator[None]:
+    """Say what to do about a file that can't be written; the usual words are about a training."""
+    try:
+        yield
+    except WriteError as error:
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "name a file in a folder that you may write to"
+        raise WriteError(f"can't write {path} ({cause.strerror or cause}): {remedy}") from None

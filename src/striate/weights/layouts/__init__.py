@@ -1,16 +1,19 @@
 """Which tensor goes where: how other programs' files name and shape the tensors of striate's networks.
 
 One file for each kind: ``torchvision``, ``timm``, ``caffe``, ``matconvnet``. ``layouts_for`` lists what a
-file may be, ``guess`` says which networks it fits.
+file may be, ``guess`` says which networks it fits, ``nearest`` which it comes closest to.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import torch
 from torch import nn
 
 from striate import nets
+from striate.core.errors import UsageError
+from striate.nets.entry import NetEntry
 from striate.weights.layouts import caffe, matconvnet, timm, torchvision
 from striate.weights.layouts.layout import Format, Layout, Translation, translate
 from striate.weights.layouts.torchvision import to_torchvision
@@ -19,11 +22,14 @@ from striate.weights.weight_file import WeightFile
 __all__ = [
     "Format",
     "Layout",
+    "Nearest",
     "Translation",
+    "class_keys",
     "guess",
-    "head_of",
     "layout",
     "layouts_for",
+    "nearest",
+    "network_in",
     "optional_keys",
     "to_torchvision",
     "translate",
@@ -82,15 +88,31 @@ def layouts_for(file: WeightFile, net_name: str) -> list[Layout]:
     return sorted(found, key=lambda one: -len(one.keys.keys() & file.tensors.keys()))
 
 
-def head_of(net: nn.Module) -> str:
-    """Name the layer that gives the scores: the last with a weight that is not for training only."""
-    training_only = _training_only(net)
-    layers = [
-        name.removesuffix(".weight")
-        for name, _ in net.named_parameters()
-        if name.endswith(".weight") and name.split(".")[0] not in training_only
-    ]
-    return layers[-1]
+@lru_cache(maxsize=256)
+def class_keys(reference: str) -> tuple[str, ...]:
+    """Name the tensors that have one row for each class, found by building the network for one class more.
+
+    Args:
+        reference: what finds the network, ``NetEntry.reference``.
+
+    Returns:
+        Keys in the order of the network, those of auxiliary classifiers among them; none where the number of
+        classes is fixed, as in ``lenet5_rbf``.
+    """
+    entry = nets.find(reference)
+    try:
+        with torch.device("meta"):
+            more = nets.build(reference, num_classes=entry.num_classes + 1).state_dict()
+            known = nets.build(reference).state_dict()
+    except UsageError:
+        return ()
+    return tuple(
+        key
+        for key, tensor in known.items()
+        if tensor.ndim
+        and len(tensor) == entry.num_classes
+        and more[key].shape == (len(tensor) + 1, *tensor.shape[1:])
+    )
 
 
 def optional_keys(net: nn.Module) -> frozenset[str]:
@@ -103,6 +125,17 @@ def optional_keys(net: nn.Module) -> frozenset[str]:
     )
 
 
+def network_in(file: WeightFile) -> NetEntry | None:
+    """Return the network that a bundle names; None for other files and for networks that are unknown."""
+    reference = file.metadata.get("net", "")
+    if file.kind != "striate bundle" or reference.endswith(".net"):  # a name in a file opens no other file
+        return None
+    try:
+        return nets.find(reference)
+    except UsageError:
+        return None
+
+
 def guess(file: WeightFile) -> tuple[str, ...]:
     """Say which of striate's networks a file's names and shapes fit; the number of classes may differ.
 
@@ -111,17 +144,13 @@ def guess(file: WeightFile) -> tuple[str, ...]:
 
     Returns:
         Names of networks, the likeliest first. ResNet-50 and deeper in torchvision's names nearly always have
-        the stride in the 3x3 convolution, so ``resnet50_v1_5`` comes before ``resnet50``.
+        the stride in the 3x3 convolution, so ``resnet50_v1_5`` comes before ``resnet50``. For a bundle, the
+        network that it names, unless that is one that its user wrote (see ``network_in``).
     """
     if file.kind == "striate bundle":
-        name = file.metadata.get("net", "")
-        return (name,) if name in nets.NETS else ()
-    likely = [
-        one
-        for format in _FORMATS_OF_KIND.get(file.kind, ())
-        for one in map(_LAYOUTS[format], FORMATS[format])
-        if len(one.keys.keys() & file.tensors.keys()) * 2 >= len(one.keys)
-    ]
+        entry = network_in(file)
+        return (entry.name,) if entry is not None and entry.notation is None else ()
+    likely = _likely(file)
     found = [one.net for one in likely if _fits_layout(file, one)]
     if not likely and file.kind in ("torch", "safetensors"):  # striate's own names? all networks take seconds
         shapes = {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
@@ -131,30 +160,108 @@ def guess(file: WeightFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))  # a ResNet's names are torchvision's and timm's alike
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """The network that a file comes closest to without fitting it.
+
+    Attributes:
+        net: its name in ``NETS``.
+        num_alike: tensors whose name and shape agree, for any one number of classes.
+        num_expected: tensors that the network has; with those of the file that it does not have.
+    """
+
+    net: str
+    num_alike: int
+    num_expected: int
+
+
+def nearest(file: WeightFile) -> Nearest | None:
+    """Say which network a file that fits none comes closest to; None if hardly any tensor agrees.
+
+    Args:
+        file: as ``read_weights`` gives it.
+
+    Returns:
+        The network that shares the largest part of names and shapes, at least half of them.
+    """
+    if file.kind not in _FORMATS_OF_KIND:
+        return None
+    found: list[Nearest] = []
+    for one in _likely(file):
+        translation = translate(one, file.tensors)
+        shapes = {key: tuple(tensor.shape) for key, tensor in translation.state.items()}
+        found.append(_nearness(shapes, one.net, num_unknown=len(translation.unknown)))
+    if not found and file.kind in ("torch", "safetensors"):
+        shapes = {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
+        found = [_nearness(shapes, net) for net in nets.NETS]
+    best = max(found, key=lambda one: one.num_alike / one.num_expected, default=None)
+    return best if best is not None and best.num_alike * 2 >= best.num_expected else None
+
+
+def _nearness(shapes: Mapping[str, tuple[int, ...]], net: str, num_unknown: int = 0) -> Nearest:
+    expected, optional = _expected(net)
+    here = expected.keys() & shapes.keys()
+    alike = {key for key in here if _alike(shapes[key], expected[key])}
+    if len(alike) < len(here):  # only then is it worth building the network twice more
+        classes = class_keys(net) if 2 * len(alike) >= len(expected) else ()
+        if len({shapes[key][:1] for key in classes if key in here}) == 1:
+            alike |= {key for key in classes if key in here and shapes[key][1:] == expected[key][1:]}
+    absent = (expected.keys() - shapes.keys()) - set(_missing(expected, optional, shapes))
+    total = len(expected) - len(absent) + len(shapes.keys() - expected.keys()) + num_unknown
+    return Nearest(net=net, num_alike=len(alike), num_expected=max(total, 1))
+
+
+def _likely(file: WeightFile) -> list[Layout]:
+    """List the foreign layouts of which a file has half the names or more."""
+    return [
+        one
+        for format in _FORMATS_OF_KIND.get(file.kind, ())
+        for one in map(_LAYOUTS[format], FORMATS[format])
+        if len(one.keys.keys() & file.tensors.keys()) * 2 >= len(one.keys)
+    ]
+
+
 def _fits_layout(file: WeightFile, layout: Layout) -> bool:
     translation = translate(layout, file.tensors)
     shapes = {key: tuple(tensor.shape) for key, tensor in translation.state.items()}
     return not translation.unknown and _fits(shapes, layout.net)
 
 
-def _fits(shapes: Mapping[str, tuple[int, ...]], net_name: str) -> bool:
-    expected, optional, head = _expected(net_name)
-    if expected.keys() - shapes.keys() - optional or shapes.keys() - expected.keys():
+def _fits(shapes: Mapping[str, tuple[int, ...]], net: str) -> bool:
+    expected, optional = _expected(net)
+    if _missing(expected, optional, shapes) or shapes.keys() - expected.keys():
         return False
-    return all(
-        shape == expected[key]
-        or (shape[1:] == expected[key][1:] and (key.startswith(f"{head}.") or key in optional))
-        for key, shape in shapes.items()
-    )
+    other = {key for key, shape in shapes.items() if not _alike(shape, expected[key])}
+    if not other:
+        return True
+    classes = [key for key in class_keys(net) if key in shapes]
+    rows = {shapes[key][:1] for key in classes}  # one number of classes in all of them
+    return other <= set(classes) and len(rows) == 1 and all(shapes[k][1:] == expected[k][1:] for k in other)
+
+
+def _missing(
+    expected: Mapping[str, object], optional: frozenset[str], shapes: Mapping[str, object]
+) -> list[str]:
+    """Name what a file lacks; a layer that only training uses may be absent as a whole."""
+    present = {key.split(".")[0] for key in shapes}
+    return [
+        key
+        for key in expected.keys() - shapes.keys()
+        if key not in optional or (key.split(".")[0] in present and not key.endswith(".num_batches_tracked"))
+    ]
+
+
+def _alike(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return shape == expected or (expected == () and shape == (1,))
 
 
 @cache
-def _expected(net_name: str) -> tuple[dict[str, tuple[int, ...]], frozenset[str], str]:
-    """Return the shapes of a network's tensors, the keys that may be missing, and its head."""
+def _expected(net: str) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+    """Return the shapes of a listed network's tensors, and the keys that may be missing."""
     with torch.device("meta"):
-        net = nets.build(net_name)
-    shapes = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
-    return shapes, optional_keys(net), head_of(net)
+        built = nets.build(net)
+    shapes = {key: tuple(tensor.shape) for key, tensor in built.state_dict().items()}
+    return shapes, optional_keys(built)
 
 
 def _training_only(net: nn.Module) -> tuple[str, ...]:

@@ -1,0 +1,176 @@
+"""The deconvnet: what in the image made a unit fire, beside what two other backward rules say of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from striate.anatomy import trace
+from striate.anatomy.field import Field
+from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
+from striate.look.layers import activations, find_layer, pixel_box
+from striate.look.signals import Place, Projection, Rule, project, project_units
+
+RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
+"""The backward rules in the order of the pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitView:
+    """One unit of a layer in some images, by several rules.
+
+    Attributes:
+        channel: its map or feature.
+        projections: by rule; values and places are the same in all.
+        boxes: for each image: first row, first column, last row, last column of the pixels that the unit at
+            its place sees.
+    """
+
+    channel: int
+    projections: Mapping[Rule, Projection]
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+    @property
+    def values(self) -> Tensor:
+        """The activations, ``N``."""
+        return next(iter(self.projections.values())).values
+
+    @property
+    def places(self) -> tuple[Place | None, ...]:
+        """Row and column in the map, for each image; None where the layer has no maps."""
+        return next(iter(self.projections.values())).places
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Steps that the paper does not define, with what was done."""
+        return tuple(sorted({name for found in self.projections.values() for name in found.extensions}))
+
+
+def deconvnet(
+    net: nn.Module,
+    images: Tensor,
+    target: int,
+    *,
+    layer: str,
+    at: Place | Sequence[Place] | None = None,
+    batch_images: int = 16,
+    progress: Progress = silent,
+) -> Tensor:
+    """Project one unit of a layer down to the pixels.
+
+    Args:
+        net: the network.
+        images: ``N x C x H x W``, normed.
+        target: the unit's map, or its feature.
+        layer: path of a module, see ``signals.project``.
+        at: row and column of the unit; None: where its map is largest in each image.
+        batch_images: images that run at a time.
+        progress: is told of images done.
+
+    Returns:
+        ``N x C x H x W``.
+
+    Raises:
+        UsageError: as ``signals.project``, which also returns the values, the places and what the paper does
+            not define.
+
+    Paper: Zeiler and Fergus 2013, section 2.1.
+    Departures: as ``signals.project``.
+    """
+    projection = project(
+        net, images, layer, channel=target, at=at, batch_images=batch_images, progress=progress
+    )
+    return projection.maps
+
+
+def compare_rules(
+    net: nn.Module,
+    images: Tensor,
+    layer: str,
+    *,
+    channels: Sequence[int],
+    at: Place | Sequence[Place] | None = None,
+    rules: Sequence[Rule] = RULES,
+    batch_images: int = 16,
+    progress: Progress = silent,
+) -> list[UnitView]:
+    """Project units by several rules, with the box of pixels that each sees.
+
+    Args:
+        net: the network.
+        images: ``N x C x H x W``, normed.
+        layer: path of a module.
+        channels: units, by the number of their map or feature.
+        at: as ``deconvnet``.
+        rules: at ReLUs.
+        batch_images: images that run at a time.
+        progress: is told of projections done.
+
+    Returns:
+        One view for each channel.
+
+    Raises:
+        UsageError: as ``signals.project``.
+    """
+    if not rules:
+        raise UsageError(f"expected at least one rule of {', '.join(RULES)}, got none")
+    by_rule = {
+        rule: project_units(
+            net,
+            images,
+            layer,
+            channels=channels,
+            at=at,
+            rule=rule,
+            batch_images=batch_images,
+            progress=progress,
+        )
+        for rule in rules
+    }
+    _, *shape = images.shape
+    input_shape = (shape[0], shape[1], shape[2])
+    field = unit_field(net, input_shape, layer)
+    views = []
+    for number, channel in enumerate(channels):
+        projections = {rule: found[number] for rule, found in by_rule.items()}
+        places = projections[rules[0]].places
+        boxes = tuple(
+            pixel_box(None if place is None else field, *(place or (0, 0)), input_shape) for place in places
+        )
+        views.append(UnitView(channel=channel, projections=projections, boxes=boxes))
+    return views
+
+
+def unit_field(net: nn.Module, input_shape: tuple[int, int, int], layer: str) -> Field | None:
+    """Return the receptive field of a layer's units; None where no one size is known.
+
+    Of a block, of its last step; of a module used several times, of its last use, whose output hooks see.
+    """
+    find_layer(net, layer)
+    try:
+        anatomy = trace(net, input_shape)
+    except UsageError:  # code that depends on values: it runs, but can't be read
+        return None
+    rows = [row for row in anatomy if row.name.partition("#")[0] == layer or row.name.startswith(f"{layer}.")]
+    return rows[-1].field if rows else None
+
+
+def strongest_channels(net: nn.Module, image: Tensor, layer: str, count: int) -> list[int]:
+    """Return the units whose largest activation in one image is largest, strongest first.
+
+    Args:
+        net: the network.
+        image: ``1 x C x H x W``, normed.
+        layer: path of a module.
+        count: how many at most.
+
+    Raises:
+        UsageError: the layer gives neither maps nor features.
+    """
+    kept = activations(net, image, [layer])[layer]
+    if kept.ndim not in (2, 4):
+        raise UsageError(f"expected a layer that gives maps or features, got {layer}: take another layer")
+    peaks = kept[0].flatten(1).amax(1) if kept.ndim == 4 else kept[0]
+    return torch.argsort(peaks, descending=True, stable=True)[:count].tolist()

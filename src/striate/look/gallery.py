@@ -1,0 +1,469 @@
+"""A network's gallery: one page, complete in itself, of filters, strongest images and occlusion."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from striate.anatomy import Anatomy, Layer, trace
+from striate.core.errors import DataError, UsageError
+from striate.core.progress import Progress, silent
+from striate.core.version import __version__
+from striate.look.filters import colours_of, read_filters
+from striate.look.occlusion import OcclusionMaps, occlude
+from striate.look.patches import UnitPatches, patch_sheets, strongest_patches
+from striate.look.picture import tiles
+from striate.look.signals import Rule
+from striate.look.stream import ImageStream, fetch
+from striate.look.strongest import Strongest, find_strongest
+
+_KERNELS = 16  # input channels whose kernels a unit shows
+_LARGEST_BYTES = 10_000_000
+_LABEL_COLOURS = "tab10"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A picture inside the page.
+
+    Attributes:
+        uri: the whole picture, as a ``data:`` address.
+        width_px: of the picture.
+        height_px: of the picture.
+        pixels: whether it is drawn with sharp pixels when it is enlarged.
+    """
+
+    uri: str
+    width_px: int
+    height_px: int
+    pixels: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitCard:
+    """What the page shows of one unit."""
+
+    unit: int
+    strongest: float
+    weakest: float
+    kernels: Figure | None
+    projections: Figure
+    patches: Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSection:
+    """What the page shows of one convolution.
+
+    Attributes:
+        name: path of the convolution.
+        read_at: module whose output counts: its ReLU, where there is one.
+        about: filters, maps and receptive field, in words.
+        filters: all filters, where they see the image; else None.
+        cards: some of the units.
+        num_units: how many there are.
+        num_silent: units that are above 0 in no image.
+        rule: of the projections.
+        note: why the rule is another than the deconvnet, or "".
+        extensions: rules of the projections that the paper does not define.
+    """
+
+    name: str
+    read_at: str
+    about: str
+    filters: Figure | None
+    cards: tuple[UnitCard, ...]
+    num_units: int
+    num_silent: int
+    rule: str
+    note: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcclusionExample:
+    """What the page shows of one image under the occluder."""
+
+    name: str
+    target: str
+    probability: float
+    image: Figure
+    activation: Figure | None
+    activation_range: tuple[float, float]
+    probability_map: Figure
+    probability_range: tuple[float, float]
+    labels: Figure
+    legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """A network's gallery, ready to be written.
+
+    Attributes:
+        title: the network, in words.
+        data: the data set, in words.
+        num_images: that were run.
+        k: strongest images of each unit.
+        num_layers: convolutions that the network has.
+        layers: those that are shown.
+        occlusion: examples.
+        occluder: size and stride in words.
+        occlusion_layer: whose strongest map is summed.
+        parameters: of the network.
+        input_shape: channels, height and width in pixels.
+    """
+
+    title: str
+    data: str
+    num_images: int
+    k: int
+    num_layers: int
+    layers: tuple[LayerSection, ...]
+    occlusion: tuple[OcclusionExample, ...]
+    occluder: str
+    occlusion_layer: str
+    parameters: int
+    input_shape: tuple[int, int, int]
+
+
+def make_gallery(
+    net: nn.Module,
+    images: ImageStream,
+    *,
+    input_shape: tuple[int, int, int],
+    title: str,
+    data: str,
+    classes: Sequence[str] = (),
+    multi_label: bool = False,
+    fill: Tensor | float = 0.0,
+    layers: Sequence[str] | None = None,
+    units: int = 4,
+    k: int = 9,
+    examples: int = 3,
+    state: Path | None = None,
+    progress: Progress = silent,
+) -> Gallery:
+    """Look through a whole network: every convolution, some of its units, and some images under an occluder.
+
+    Args:
+        net: the network.
+        images: the data set; one pass, then the strongest images again.
+        input_shape: channels, height and width in pixels.
+        title: the network, in words.
+        data: the data set, in words.
+        classes: names in the order of the scores.
+        multi_label: whether the scores are independent.
+        fill: what the occluder shows, as ``occlude``.
+        layers: paths of convolutions; None takes all.
+        units: units shown of each, evenly spaced among those that are ever above 0.
+        k: strongest images of each unit.
+        examples: images under the occluder; 0 leaves the section out.
+        state: file that keeps an interrupted pass, as ``find_strongest``.
+        progress: listener.
+
+    Raises:
+        UsageError: a layer that is no convolution, or a network without any.
+        DataError: no image can be read.
+
+    Paper: Zeiler and Fergus 2013, Figs. 2, 6 and 7.
+    Departures: none.
+    """
+    anatomy = trace(net, input_shape)
+    known = convolutions(net, anatomy)
+    if not known:
+        raise UsageError(f"expected a network with convolutions, got {anatomy.name}, which has none")
+    if wrong := [name for name in layers or () if name not in known]:
+        raise UsageError(f"expected convolutions out of {', '.join(known)}, got {wrong[0]}")
+    chosen = list(known) if layers is None else list(layers)
+    read_at = {name: known[name] for name in chosen}
+    found = find_strongest(
+        net, images, list(dict.fromkeys(read_at.values())), k=k, state=state, progress=progress
+    )
+    tile_px = 64 if len(chosen) * units <= 160 else 48
+    sections = []
+    for number, name in enumerate(chosen):
+        top = found[read_at[name]]
+        sections.append(_section(net, images, anatomy, name, top, units=units, tile_px=tile_px))
+        progress("gallery", number + 1, len(chosen))
+    last = found[read_at[chosen[-1]]]
+    shown, occluder, summed = _occlusion(
+        net, images, last, classes, fill, multi_label, input_shape, examples, progress
+    )
+    return Gallery(
+        title=title,
+        data=data,
+        num_images=last.num_images,
+        k=last.values.shape[1],
+        num_layers=len(known),
+        layers=tuple(sections),
+        occlusion=shown,
+        occluder=occluder,
+        occlusion_layer=summed,
+        parameters=anatomy.parameters,
+        input_shape=input_shape,
+    )
+
+
+def convolutions(net: nn.Module, anatomy: Anatomy) -> dict[str, str]:
+    """Name the convolutions of a network, each with the module that ends it: batch norm, ReLU, or itself.
+
+    A module that is used twice is not among them.
+    """
+    modules = dict(net.named_modules())
+    readers: dict[str, list[Layer]] = {}
+    for row in anatomy:
+        for source in row.inputs:
+            readers.setdefault(source, []).append(row)
+    again = {row.name.partition("#")[0] for row in anatomy if "#" in row.name}
+    ends = {}
+    for row in anatomy:
+        if row.role != "conv" or row.name not in modules or row.name in again:
+            continue
+        end = row
+        while len(readers.get(end.name, ())) == 1:
+            following = readers[end.name][0]
+            fits = following.role in ("norm", "activation") and following.output == row.output
+            if not fits or following.name not in modules or following.name in again:
+                break
+            if following.role == "norm" and "Batch" not in following.kind:
+                break
+            end = following
+            if end.role == "activation":
+                break
+        ends[row.name] = end.name
+    return ends
+
+
+def _section(
+    net: nn.Module,
+    images: ImageStream,
+    anatomy: Anatomy,
+    name: str,
+    top: Strongest,
+    *,
+    units: int,
+    tile_px: int,
+) -> LayerSection:
+    alive = (top.values[:, 0] > 0).nonzero()[:, 0].tolist()
+    pool = alive or list(range(len(top.values)))
+    chosen = sorted({pool[int(place)] for place in np.linspace(0, len(pool) - 1, min(units, len(pool)))})
+    rule: Rule = "deconvnet"
+    note = ""
+    try:
+        patches = list(strongest_patches(net, images, top, units=chosen, rule=rule))
+    except UsageError as error:
+        rule, note = "gradient", str(error)
+        patches = list(strongest_patches(net, images, top, units=chosen, rule=rule))
+    row = anatomy[name]
+    weights, linked, sheet = _filters(net, name, anatomy.input_shape)
+    words = [f"{len(top.values)} filters"]
+    if row.window is not None:
+        height, width = row.window.kernel
+        stride = row.window.stride[0]
+        words = [
+            f"{len(top.values)} filters of {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
+        ]
+    words.append(f"maps of {top.map_size[0]}x{top.map_size[1]}")
+    if row.field is not None:
+        words.append(f"receptive field {row.field.rows.size_px} px")
+    return LayerSection(
+        name=name,
+        read_at=top.layer,
+        about=", ".join(words),
+        filters=sheet,
+        cards=tuple(
+            _card(one, None if sheet else _kernels(weights, linked, one.unit), tile_px) for one in patches
+        ),
+        num_units=len(top.values),
+        num_silent=len(top.values) - len(alive),
+        rule=rule,
+        note=note,
+        extensions=tuple(sorted({each for one in patches for each in one.extensions})),
+    )
+
+
+def _filters(
+    net: nn.Module, name: str, input_shape: tuple[int, int, int]
+) -> tuple[Tensor | None, Tensor | None, Figure | None]:
+    """Read the filters of a convolution; draw them all where they see the image."""
+    try:
+        found = read_filters(net, name, input_shape=input_shape)
+    except UsageError:  # a convolution of a kind that has no filters to show
+        return None, None, None
+    if not found.sees_image or found.weights.shape[1] not in (1, 3):
+        return found.weights, found.linked, None
+    colours = colours_of(found.weights)
+    columns = 8 * max(1, round((len(colours) * 1.5) ** 0.5 / 8)) if len(colours) > 8 else len(colours)
+    return found.weights, found.linked, _figure(tiles(_rgb(colours), columns), pixels=True)
+
+
+def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> Figure | None:
+    """Draw a unit's kernels for the input channels that weigh most, on one scale."""
+    if weights is None or linked is None or min(weights.shape[2:]) == 1:
+        return None
+    channels = linked[unit].nonzero()[:, 0]
+    order = weights[unit, channels].flatten(1).norm(dim=1).argsort(descending=True)[:_KERNELS]
+    kernels = weights[unit, channels[order]]
+    colours = colours_of(kernels[:, None], shared=True)
+    times = max(1, 27 // max(colours.shape[1:3]))
+    large = _rgb(colours).repeat(times, axis=1).repeat(times, axis=2)
+    return _figure(tiles(large, min(8, len(large)), gap=2, fill=0.85), pixels=True)
+
+
+def _card(found: UnitPatches, kernels: Figure | None, tile_px: int) -> UnitCard:
+    signals, patches = patch_sheets(found, tile_px=tile_px)
+    small = max(found.patches.shape[1:3]) < tile_px
+    return UnitCard(
+        unit=found.unit,
+        strongest=found.values[0],
+        weakest=found.values[-1],
+        kernels=kernels,
+        projections=_figure(signals, pixels=small),
+        patches=_figure(patches, pixels=small),
+    )
+
+
+def _occlusion(
+    net: nn.Module,
+    images: ImageStream,
+    top: Strongest,
+    classes: Sequence[str],
+    fill: Tensor | float,
+    multi_label: bool,
+    input_shape: tuple[int, int, int],
+    examples: int,
+    progress: Progress,
+) -> tuple[tuple[OcclusionExample, ...], str, str]:
+    """Run the occluder over the strongest images of the last layer's first units."""
+    numbers = list(dict.fromkeys(top.numbers[:, 0].tolist()))[:examples]
+    if not numbers or not classes:
+        return (), "", ""
+    side = min(input_shape[1:])
+    size, stride = max(1, round(side * 50 / 224)), max(1, round(side * 10 / 224))
+    read = fetch(images, numbers)
+    batch = torch.stack([read[number] for number in numbers])
+    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    try:
+        maps = occlude(
+            net,
+            batch.to(device),
+            size_px=size,
+            stride_px=stride,
+            fill=fill,
+            multi_label=multi_label,
+            progress=progress,
+        )
+    except UsageError:  # a network without class scores
+        return (), "", ""
+    shown = images.shown(batch)
+    found = tuple(
+        _example(top.names[number], shown[place], maps, place, classes)
+        for place, number in enumerate(numbers)
+    )
+    return found, f"{size} x {size} px, a step every {stride} px", maps.layer
+
+
+def _example(
+    name: str, pixels: NDArray[np.float32], maps: OcclusionMaps, place: int, classes: Sequence[str]
+) -> OcclusionExample:
+    def named(number: int) -> str:
+        return classes[number] if number < len(classes) else f"class {number}"
+
+    labels = maps.label[place].numpy()
+    frequent = [int(one) for one in np.unique(labels)]
+    frequent.sort(key=lambda one: -int((labels == one).sum()))
+    palette = colormaps[_LABEL_COLOURS].colors[:9]  # type: ignore[attr-defined]
+    colours = {one: palette[number] for number, one in enumerate(frequent[:9])}
+    others = (0.75, 0.75, 0.75)
+    painted = np.array([[colours.get(int(one), others) for one in row] for row in labels])
+    legend = [(_hex(colour), named(one)) for one, colour in colours.items()]
+    if len(frequent) > 9:
+        legend.append((_hex(others), f"{len(frequent) - 9} more"))
+    activation = None if maps.activation is None else maps.activation[place].numpy()
+    probability = maps.probability[place].numpy()
+    return OcclusionExample(
+        name=name.rpartition("/")[2],
+        target=named(int(maps.target[place])),
+        probability=float(maps.whole_probability[place]),
+        image=_figure(pixels, pixels=max(pixels.shape[:2]) < 100),
+        activation=None if activation is None else _figure(_heat(activation), pixels=True),
+        activation_range=(0.0, 0.0)
+        if activation is None
+        else (float(activation.min()), float(activation.max())),
+        probability_map=_figure(_heat(probability), pixels=True),
+        probability_range=(float(probability.min()), float(probability.max())),
+        labels=_figure(painted, pixels=True),
+        legend=tuple(legend),
+    )
+
+
+def _hex(colour: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
+
+
+def _heat(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+    coloured: NDArray[np.float64] = np.asarray(colormaps["magma"](scaled))[..., :3]
+    return coloured
+
+
+def _rgb(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.repeat(colours, 3, axis=3) if colours.shape[3] == 1 else colours
+
+
+def _figure(colours: NDArray[np.floating], *, pixels: bool) -> Figure:
+    """Inline a picture: PNG where pixels count, else JPEG."""
+    image = Image.fromarray((colours.clip(0, 1) * 255).round().astype(np.uint8))
+    content = io.BytesIO()
+    if pixels:
+        image.save(content, "PNG", optimize=True)
+    else:
+        image.save(content, "JPEG", quality=82, optimize=True)
+    kind = "png" if pixels else "jpeg"
+    return Figure(
+        uri=f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}",
+        width_px=image.width,
+        height_px=image.height,
+        pixels=pixels,
+    )
+
+
+def render(gallery: Gallery) -> str:
+    """Write a gallery as one HTML page that loads nothing.
+
+    Raises:
+        DataError: the page would be larger than 10 MB.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: Mapping[str, Callable[..., str]] = {
+        "amount": lambda number: f"{number:,}",
+        "value": lambda number: f"{number:.3g}",
+        "percent": lambda number: f"{number:.1%}",
+        "probability": lambda number: f"{number:.5f}",
+    }
+    environment.filters.update(filters)
+    template = environment.from_string(
+        resources.files("striate.look").joinpath("gallery.html.j2").read_text(encoding="utf-8")
+    )
+    page = template.render(gallery=gallery, version=__version__)
+    size = len(page.encode())
+    if size > _LARGEST_BYTES:
+        raise DataError(
+            f"expected a page below {_LARGEST_BYTES / 1e6:.0f} MB, got {size / 1e6:.1f} MB: show fewer"
+            " units a layer, or name the layers"
+        )
+    return page

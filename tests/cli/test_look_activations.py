@@ -1,0 +1,107 @@
+"""``striate look activations``."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.cli import show
+from striate.cli.main import main
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run ``striate look activations WORDS...`` in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    for console in (show.out, show.err):
+        monkeypatch.setattr(console, "_width", 400)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["striate", "look", "activations", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return "photo.png"
+
+
+def test_the_main_layers_by_default(run, photo, tmp_path):
+    code, out, err = run("lenet5_modern", photo)
+    name = "activations-lenet5_modern-photo"
+    assert (code, out, err) == (0, f"{name}.png, {name}.npz\n", "")
+    numbers = np.load(tmp_path / f"{name}.npz")
+    layers = ["C1_relu", "S2", "C3_relu", "S4"]
+    assert sorted(numbers) == sorted(
+        f"{what}.{layer}" for layer in layers for what in ("maps", "channels", "unit", "box")
+    )
+    assert numbers["maps.C1_relu"].shape == (6, 28, 28)
+    assert numbers["maps.C3_relu"].shape == (8, 10, 10)
+
+
+def test_one_layer_and_one_unit(run, photo, tmp_path):
+    words = ("lenet5", photo, "--layer", "C3", "--by", "mean")
+    assert run(*words, "--unit", "2:4,9", "--maps", "3", "-o", "one.png")[0] == 0
+    numbers = np.load(tmp_path / "one.npz")
+    # Conv 5, subsampling 2, conv 5: 14 px, 2 px apart.
+    assert numbers["box"].tolist() == [8, 18, 21, 31]
+    assert numbers["unit"].tolist() == [2, 4, 9]
+    means = numbers["maps"].mean((1, 2))
+    assert numbers["order"].tolist() == np.argsort(-means, kind="stable").tolist()
+    assert run(*words, "-o", "two.png")[0] == 0
+    channel, row, column = np.load(tmp_path / "two.npz")["unit"]
+    best = numbers["maps"][channel]
+    assert channel == means.argmax()
+    assert best[row, column] == best.max()
+
+
+def test_a_network_of_the_users_own_and_several_layers(run, photo, tmp_path):
+    (tmp_path / "own_maps.py").write_text(
+        "from torch import nn\n"
+        "from torch.nn import functional\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)\n"
+        "        self.relu = nn.ReLU(inplace=True)\n"
+        "    def forward(self, images):\n"
+        "        maps = self.relu(self.b(self.relu(self.a(images))))\n"
+        "        return functional.adaptive_avg_pool2d(maps, 1).flatten(1)\n"
+    )
+    layers = ("--layer", "a", "--layer", "relu")
+    assert run("own_maps:Net", photo, "--input", "3x20x20", *layers, "--own", "-o", "own.png")[0] == 0
+    numbers = np.load(tmp_path / "own.npz")
+    assert (numbers["maps.a"] < 0).any()
+    assert (numbers["maps.relu"] >= 0).all()
+    assert numbers["maps.relu"].shape == (4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--unit", "3"], "expected one --layer with --unit"),
+        (["--layer", "C1", "--unit", "3:1"], "C or C:ROW,COL, such as 41:20,11, got '3:1'"),
+        (["--layer", "C1", "--unit", "6"], "a map of C1 from 0 to 5, got 6"),
+        (["--layer", "C1", "--unit", "0:28,0"], "rows 0 to 27"),
+        (["--layer", "F6"], "F6, which gives 84 values an image"),
+        (["--layer", "C9"], "did you mean"),
+        (["--by", "sum"], "--by max or mean"),
+        (["-o", "a.gif"], ".png, .svg or .pdf"),
+    ],
+)
+def test_what_does_not_go_is_one_line(run, photo, words, said):
+    code, out, err = run("lenet5_modern", photo, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1

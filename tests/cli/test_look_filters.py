@@ -1,0 +1,80 @@
+"""``striate look filters``."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.cli import show
+from striate.cli.main import main
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run ``striate look filters WORDS...`` in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    for console in (show.out, show.err):
+        monkeypatch.setattr(console, "_width", 400)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["striate", "look", "filters", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_a_picture_and_its_numbers(run, tmp_path):
+    assert run("lenet5_modern") == (0, "filters-lenet5_modern-C1.png, filters-lenet5_modern-C1.npz\n", "")
+    with Image.open(tmp_path / "filters-lenet5_modern-C1.png") as picture:
+        assert picture.width > 400
+    numbers = np.load(tmp_path / "filters-lenet5_modern-C1.npz")
+    assert numbers["weights"].shape == (6, 1, 5, 5)
+    assert numbers["norms"] == pytest.approx(np.sqrt((numbers["weights"] ** 2).sum((1, 2, 3))), rel=1e-5)
+
+
+def test_the_seed_decides_the_random_weights(run, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("lenet5", "--layer", "C3", "--seed", seed, "-o", f"{name}.svg")[0] == 0
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["weights"] for name in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert (tmp_path / "a.svg").is_file()
+
+
+def test_a_network_of_the_users_own(run, tmp_path):
+    (tmp_path / "own_filters.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Flatten(), nn.Linear(144, 2))\n"
+    )
+    code, out, err = run(
+        "own_filters:build", "--input", "3x8x8", "--only", "2,0", "--shared", "-o", "own.png"
+    )
+    assert (code, out, err) == (0, "own.png, own.npz\n", "")
+    assert np.load(tmp_path / "own.npz")["filters"].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lenet5_modern", "--layer", "S2"], "try C1, C3, C5"),
+        (["lenet5_modern", "--layer", "C2"], "did you mean"),
+        (["lenet5_modern", "--only", "a"], "--only with numbers of filters, such as 0,5,17, got 'a'"),
+        (["lenet5_modern", "--only", "6"], "filters 0 to 5 of C1, got 6"),
+        (["lenet5_modern", "--filters", "0"], "--filters"),
+        (["lenet5_modern", "-o", "a.gif"], ".png, .svg or .pdf"),
+        (["lenet6"], "did you mean"),
+    ],
+)
+def test_what_does_not_go_is_one_line(run, words, said):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
