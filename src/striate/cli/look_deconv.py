@@ -45,7 +45,7 @@ def deconv(
 ) -> None:
     """Show what in an image made units fire: deconvnet, guided backpropagation and gradient side by side.
 
-    Example:  [bold]striate look deconv runs/demo digits:12 --layer relu2[/]
+    Example:  [bold]striate look deconv runs/demo digits:12 --layer C3_relu[/]
 
     Example:  [bold]striate look deconv vgg16 sample:china.jpg --layer relu4_3 --unit 7 --at 10,12[/]
     """

@@ -98,7 +98,8 @@ def smooth_grad(
     Raises:
         UsageError: as ``gradient``, or no sample, or a negative noise.
 
-    Paper: Smilkov, Thorat, Kim, Viegas, Wattenberg 2017, section 3: noise of 10 to 20 %, 50 samples.
+    Paper: Smilkov, Thorat, Kim, Viegas, Wattenberg 2017, section 2.2; section 3.2 advises noise of 10 to 20 %
+        and about 50 samples.
     Departures: none.
     """
     if samples < 1 or noise < 0:
