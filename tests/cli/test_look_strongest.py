@@ -64,7 +64,7 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(run, tmp_path):
     (tmp_path / "photos" / "3.png").write_bytes(b"not an image")
     code, _, err = run("strongest", "tiny.net", "-d", "photos", "--layer", "relu1", "-o", "x.png")
     assert code == 0
-    assert "1 images could not be read" in err
+    assert "1 image could not be read" in err
     assert "3.png" in err
     assert 3 not in np.load(tmp_path / "x.npz")["numbers"]
 

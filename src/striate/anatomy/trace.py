@@ -18,6 +18,7 @@ from striate.anatomy.field import PIXELS, Field
 from striate.anatomy.operations import Effect, effect_of, role_of_module
 from striate.anatomy.record import Anatomy, Layer
 from striate.core.errors import InputSizeError, StriateError, UsageError
+from striate.core.shapes import on_meta
 
 
 def trace(net: nn.Module, input_shape: tuple[int, int, int] | None = None, *, name: str = "") -> Anatomy:
@@ -219,7 +220,7 @@ class _Recorder(TorchDispatchMode):
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("meta")
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        outputs = func(*tree_map(self._on_meta, tuple(args)), **tree_map(self._on_meta, kwargs))
+        outputs = on_meta(func, tree_map(self._on_meta, tuple(args)), tree_map(self._on_meta, kwargs))
         results = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
         parameters = [owned for tensor in inputs for owned in self.stands_for.get(id(tensor), ())]
         followed = [tensor for tensor in inputs if id(tensor) in self.made_by]

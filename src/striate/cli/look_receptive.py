@@ -55,6 +55,7 @@ def receptive(
     import torch
 
     from striate.core.devices import pick_device
+    from striate.data.layout import counted
     from striate.look.layers import field_of
     from striate.look.patches import patch_box
     from striate.look.picture import Panel, save_maps, save_picture
@@ -113,7 +114,7 @@ def receptive(
         [
             Panel(
                 pixels=field.mean.numpy(),
-                title=f"mean of {len(images)} images\nframe: theory, {theory}",
+                title=f"mean of {counted(len(images), 'image')}\nframe: theory, {theory}",
                 limits=(0.0, float(np.nanmax(field.mean.numpy())) or 1.0),
                 scale="change of activation",
                 boxes=frames,
@@ -143,7 +144,7 @@ def receptive(
     ]
     caption = (
         f"Unit {unit} of {layer}. Its {len(images)} strongest of {found.num_images:,} images, from"
-        f" {source.title}, were covered by squares of {side} x {side} random pixels at stride {step}, one"
+        f" {source.title}, covered by squares of {side} x {side} random pixels at stride {step}, one"
         f" at a time (seed {seed}). Each pixel shows how far the activation at the unit's place moves when a"
         " square is centred there. The mean is taken around the centre of the theoretical field. White: no"
         " square can be centred there."

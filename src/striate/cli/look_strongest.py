@@ -53,6 +53,7 @@ def strongest(
     import numpy as np
 
     from striate.core.devices import pick_device
+    from striate.data.layout import counted
     from striate.look.patches import patch_panels, strongest_patches
     from striate.look.picture import save_maps, save_picture
     from striate.look.strongest import find_strongest
@@ -101,7 +102,7 @@ def strongest(
     if silent:
         caption += f" {silent} of {count} units are never above 0."
     if found.num_broken:
-        caption += f" {found.num_broken} images could not be read."
+        caption += f" {counted(found.num_broken, 'image')} could not be read."
     if extensions:
         caption += f"\nNot defined by the paper: {'; '.join(extensions)}."
     title = f"{opened.title}: strongest images of {layer}"
@@ -119,7 +120,6 @@ def strongest(
         projections=np.stack([one.projections for one in patches]),
     )
     if found.num_broken:
-        err.print(
-            f"[yellow]{found.num_broken} images could not be read[/], first {': '.join(found.broken[0])}"
-        )
+        unread = counted(found.num_broken, "image")
+        err.print(f"[yellow]{unread} could not be read[/], first {': '.join(found.broken[0])}")
     print(f"{path}, {maps_path(path)}")

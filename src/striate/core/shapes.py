@@ -46,6 +46,8 @@ def on_meta(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = N
         return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
     if func is _aten.add.Tensor and _alike(args[0], args[1]):
         return torch.empty_like(args[0])
+    if func is _aten.convolution.default and (shape := _convolved(args)) is not None:
+        return args[0].new_empty(shape)
     return func(*args, **(kwargs or {}))
 
 
@@ -55,6 +57,25 @@ def _alike(a: Any, b: Any) -> bool:
         and isinstance(b, Tensor)
         and (a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride())
     )
+
+
+def _convolved(args: Sequence[Any]) -> tuple[int, ...] | None:
+    """Return the size of a convolution's result; None where torch should say what is wrong, or transposed."""
+    maps, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    axes = weight.dim() - 2
+    fits = maps.dim() == weight.dim() and axes >= 1 and maps.shape[1] == weight.shape[1] * groups
+    if transposed or not fits or weight.shape[0] % groups or len({maps.dtype, weight.dtype}) > 1:
+        return None
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != maps.dtype):
+        return None
+    sizes = []
+    for axis in range(axes):
+        step, zeros, gap = (value[axis % len(value)] for value in (stride, padding, dilation))
+        span = maps.shape[2 + axis] + 2 * zeros - gap * (weight.shape[2 + axis] - 1) - 1
+        if span < 0 or step < 1:
+            return None
+        sizes.append(span // step + 1)
+    return (maps.shape[0], weight.shape[0], *sizes)
 
 
 class SizesOnly(TorchDispatchMode):

@@ -1,7 +1,5 @@
 """A network's gallery: one page, complete in itself, of filters, strongest images and occlusion."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -9,10 +7,6 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import torch
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
@@ -20,33 +14,16 @@ from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.version import __version__
 from striate.look.filters import colours_of, read_filters
-from striate.look.occlusion import OcclusionMaps, occlude
+from striate.look.gallery_occlusion import OcclusionExample, occlusion_examples
+from striate.look.inline import Figure, inline, rgb
 from striate.look.patches import UnitPatches, patch_sheets, strongest_patches
 from striate.look.picture import tiles
 from striate.look.signals import Rule
-from striate.look.stream import ImageStream, fetch
+from striate.look.stream import ImageStream
 from striate.look.strongest import Strongest, find_strongest
 
 _KERNELS = 16  # input channels whose kernels a unit shows
 _LARGEST_BYTES = 10_000_000
-_LABEL_COLOURS = "tab10"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A picture inside the page.
-
-    Attributes:
-        uri: the whole picture, as a ``data:`` address.
-        width_px: of the picture.
-        height_px: of the picture.
-        pixels: whether it is drawn with sharp pixels when it is enlarged.
-    """
-
-    uri: str
-    width_px: int
-    height_px: int
-    pixels: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +65,6 @@ class LayerSection:
     rule: str
     note: str
     extensions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OcclusionExample:
-    """What the page shows of one image under the occluder."""
-
-    name: str
-    target: str
-    probability: float
-    image: Figure
-    activation: Figure | None
-    activation_range: tuple[float, float]
-    probability_map: Figure
-    probability_range: tuple[float, float]
-    labels: Figure
-    legend: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +158,7 @@ def make_gallery(
         sections.append(_section(net, images, anatomy, name, top, units=units, tile_px=tile_px))
         progress("gallery", number + 1, len(chosen))
     last = found[read_at[chosen[-1]]]
-    shown, occluder, summed = _occlusion(
+    shown, occluder, summed = occlusion_examples(
         net, images, last, classes, fill, multi_label, input_shape, examples, progress
     )
     return Gallery(
@@ -305,7 +266,7 @@ def _filters(
         return found.weights, found.linked, None
     colours = colours_of(found.weights)
     columns = 8 * max(1, round((len(colours) * 1.5) ** 0.5 / 8)) if len(colours) > 8 else len(colours)
-    return found.weights, found.linked, _figure(tiles(_rgb(colours), columns), pixels=True)
+    return found.weights, found.linked, inline(tiles(rgb(colours), columns), pixels=True)
 
 
 def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> Figure | None:
@@ -317,8 +278,8 @@ def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> Figure
     kernels = weights[unit, channels[order]]
     colours = colours_of(kernels[:, None], shared=True)
     times = max(1, 27 // max(colours.shape[1:3]))
-    large = _rgb(colours).repeat(times, axis=1).repeat(times, axis=2)
-    return _figure(tiles(large, min(8, len(large)), gap=2, fill=0.85), pixels=True)
+    large = rgb(colours).repeat(times, axis=1).repeat(times, axis=2)
+    return inline(tiles(large, min(8, len(large)), gap=6, fill=0.95), pixels=True)
 
 
 def _card(found: UnitPatches, kernels: Figure | None, tile_px: int) -> UnitCard:
@@ -329,114 +290,8 @@ def _card(found: UnitPatches, kernels: Figure | None, tile_px: int) -> UnitCard:
         strongest=found.values[0],
         weakest=found.values[-1],
         kernels=kernels,
-        projections=_figure(signals, pixels=small),
-        patches=_figure(patches, pixels=small),
-    )
-
-
-def _occlusion(
-    net: nn.Module,
-    images: ImageStream,
-    top: Strongest,
-    classes: Sequence[str],
-    fill: Tensor | float,
-    multi_label: bool,
-    input_shape: tuple[int, int, int],
-    examples: int,
-    progress: Progress,
-) -> tuple[tuple[OcclusionExample, ...], str, str]:
-    """Run the occluder over the strongest images of the last layer's first units."""
-    numbers = list(dict.fromkeys(top.numbers[:, 0].tolist()))[:examples]
-    if not numbers or not classes:
-        return (), "", ""
-    side = min(input_shape[1:])
-    size, stride = max(1, round(side * 50 / 224)), max(1, round(side * 10 / 224))
-    read = fetch(images, numbers)
-    batch = torch.stack([read[number] for number in numbers])
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-    try:
-        maps = occlude(
-            net,
-            batch.to(device),
-            size_px=size,
-            stride_px=stride,
-            fill=fill,
-            multi_label=multi_label,
-            progress=progress,
-        )
-    except UsageError:  # a network without class scores
-        return (), "", ""
-    shown = images.shown(batch)
-    found = tuple(
-        _example(top.names[number], shown[place], maps, place, classes)
-        for place, number in enumerate(numbers)
-    )
-    return found, f"{size} x {size} px, a step every {stride} px", maps.layer
-
-
-def _example(
-    name: str, pixels: NDArray[np.float32], maps: OcclusionMaps, place: int, classes: Sequence[str]
-) -> OcclusionExample:
-    def named(number: int) -> str:
-        return classes[number] if number < len(classes) else f"class {number}"
-
-    labels = maps.label[place].numpy()
-    frequent = [int(one) for one in np.unique(labels)]
-    frequent.sort(key=lambda one: -int((labels == one).sum()))
-    palette = colormaps[_LABEL_COLOURS].colors[:9]  # type: ignore[attr-defined]
-    colours = {one: palette[number] for number, one in enumerate(frequent[:9])}
-    others = (0.75, 0.75, 0.75)
-    painted = np.array([[colours.get(int(one), others) for one in row] for row in labels])
-    legend = [(_hex(colour), named(one)) for one, colour in colours.items()]
-    if len(frequent) > 9:
-        legend.append((_hex(others), f"{len(frequent) - 9} more"))
-    activation = None if maps.activation is None else maps.activation[place].numpy()
-    probability = maps.probability[place].numpy()
-    return OcclusionExample(
-        name=name.rpartition("/")[2],
-        target=named(int(maps.target[place])),
-        probability=float(maps.whole_probability[place]),
-        image=_figure(pixels, pixels=max(pixels.shape[:2]) < 100),
-        activation=None if activation is None else _figure(_heat(activation), pixels=True),
-        activation_range=(0.0, 0.0)
-        if activation is None
-        else (float(activation.min()), float(activation.max())),
-        probability_map=_figure(_heat(probability), pixels=True),
-        probability_range=(float(probability.min()), float(probability.max())),
-        labels=_figure(painted, pixels=True),
-        legend=tuple(legend),
-    )
-
-
-def _hex(colour: Sequence[float]) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
-
-
-def _heat(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
-    coloured: NDArray[np.float64] = np.asarray(colormaps["magma"](scaled))[..., :3]
-    return coloured
-
-
-def _rgb(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.repeat(colours, 3, axis=3) if colours.shape[3] == 1 else colours
-
-
-def _figure(colours: NDArray[np.floating], *, pixels: bool) -> Figure:
-    """Inline a picture: PNG where pixels count, else JPEG."""
-    image = Image.fromarray((colours.clip(0, 1) * 255).round().astype(np.uint8))
-    content = io.BytesIO()
-    if pixels:
-        image.save(content, "PNG", optimize=True)
-    else:
-        image.save(content, "JPEG", quality=82, optimize=True)
-    kind = "png" if pixels else "jpeg"
-    return Figure(
-        uri=f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}",
-        width_px=image.width,
-        height_px=image.height,
-        pixels=pixels,
+        projections=inline(signals, pixels=small),
+        patches=inline(patches, pixels=small),
     )
 
 

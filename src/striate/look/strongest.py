@@ -190,11 +190,13 @@ def _merge(found: dict[str, Strongest], batch: NamedImages, k: int, layer: str, 
     candidates = torch.cat([before.values, best], 1)
     values, order = candidates.sort(dim=1, descending=True, stable=True)
     values, order = values[:, :k], order[:, :k]
-    units, slots = (order >= k).nonzero(as_tuple=True)
-    places = _places(flat, order[units, slots] - k, units)
-    kept = order.clamp(max=k - 1)
-    rows, columns = before.rows.gather(1, kept), before.columns.gather(1, kept)
-    rows[units, slots], columns[units, slots] = places // size[1], places % size[1]
+    rows, columns = before.rows, before.columns
+    if size != (1, 1):
+        units, slots = (order >= k).nonzero(as_tuple=True)
+        places = _places(flat, order[units, slots] - k, units)
+        kept = order.clamp(max=k - 1)
+        rows, columns = rows.gather(1, kept), columns.gather(1, kept)
+        rows[units, slots], columns[units, slots] = places // size[1], places % size[1]
     found[layer] = replace(
         before,
         values=values.contiguous(),
