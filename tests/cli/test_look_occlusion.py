@@ -17,7 +17,7 @@ from striate.weights.bundle import Bundle, save_bundle
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Run ``striate look occlusion WORDS...``; return exit code, output and error output."""
-    monkeypatch.setattr(show.out, "width", 200)
+    monkeypatch.setattr(show.out, "_width", 200)
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["striate", "look", "occlusion", *map(str, words)])

@@ -10,9 +10,10 @@ Published result (ILSVRC-2012 validation, one network, average over ten crops): 
 
 Departures: the mean of each channel is subtracted instead of the mean of each pixel; the crop is cut from the
 central 256 x 256 square; the authors lowered the rate by hand, here five epochs without improvement count as
-"stopped". The paper does not say whether biases decay; they do. Caffe's replicas (``alexnet_caffe``, ``caffenet``) were
-trained with batches of 256, the rate divided by ten every 100,000 of 450,000 steps, a doubled rate and no
-decay for biases, and no colour shift. Not trained to the end here: ImageNet is not at hand.
+"stopped". The paper does not say whether biases decay; they do. Caffe's replicas (``alexnet_caffe``,
+``caffenet``) were trained with batches of 256, the rate divided by ten every 100,000 of 450,000 steps, a
+doubled rate and no decay for biases, and no colour shift. Not trained to the end here: ImageNet is not at
+hand.
 
 Command: ``striate train alexnet --data FOLDER --recipe alexnet``
 """
