@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from striate.cli import show
 from striate.cli.main import main
 
 
@@ -16,6 +17,7 @@ def run(capsys, monkeypatch):
 
     def call(*words, width=100):
         monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(show.out, "_width", width)  # a console keeps the width that it began with
         monkeypatch.setattr(sys, "argv", ["striate", "anatomy", *map(str, words)])
         code = 0
         try:

@@ -201,6 +201,10 @@ class _Recorder(TorchDispatchMode):
         self.made_by[id(tensor)] = row
         self.fields[id(tensor)] = field
 
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry an operation out, on sizes."""
+        return on_meta(func, args, kwargs)
+
     def _on_meta(self, value: Any) -> Any:
         """Stand in for a tensor that has values by one that has sizes only."""
         if not isinstance(value, Tensor) or value.device.type == "meta":
@@ -220,7 +224,7 @@ class _Recorder(TorchDispatchMode):
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("meta")
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        outputs = on_meta(func, tree_map(self._on_meta, tuple(args)), tree_map(self._on_meta, kwargs))
+        outputs = self._run(func, tree_map(self._on_meta, tuple(args)), tree_map(self._on_meta, kwargs))
         results = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
         parameters = [owned for tensor in inputs for owned in self.stands_for.get(id(tensor), ())]
         followed = [tensor for tensor in inputs if id(tensor) in self.made_by]
