@@ -65,7 +65,9 @@ def main() -> None:
     try:
         code = app(args=arguments, prog_name="striate", standalone_mode=False) or 0
         if code == _INTERRUPTED:
-            print_error("interrupted; a training that had begun goes on with: striate train --resume RUN")
+            training = "train" in arguments[:2]
+            more = "; a training that had begun goes on with: striate train --resume RUN" if training else ""
+            print_error(f"interrupted{more}")
         sys.exit(1 if code == _INTERRUPTED else code)
     except BrokenPipeError:
         sys.stderr.close()

@@ -56,8 +56,7 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> WriteError:
     return WriteError(
-        f"can't write {path} ({error.strerror or error}): free some space or name another folder;"
-        " a run that was begun goes on with `striate train --resume RUN`"
+        f"can't write {path} ({error.strerror or error}): free some space or name another place"
     )
 
 

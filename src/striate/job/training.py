@@ -20,7 +20,7 @@ from striate.core.devices import (
     pick_device,
     pick_precision,
 )
-from striate.core.errors import CheckpointError, UsageError
+from striate.core.errors import CheckpointError, UsageError, WriteError
 from striate.core.progress import Progress, silent
 from striate.data.batches import in_order
 from striate.data.dataset import (
@@ -267,7 +267,10 @@ def _carry_out(
             checkpoint_s=checkpoint_s,
             progress=progress,
         )
-        position = fit(training, resume=resume)
+        try:
+            position = fit(training, resume=resume)
+        except WriteError as error:
+            raise WriteError(f"{error}; then go on with `striate train --resume {run.path}`") from None
         return _finish(plan, run, dataset, preprocessing, position, device, progress)
 
 
