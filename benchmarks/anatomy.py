@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 # Tool, device, and what it says about a layer.
@@ -37,6 +38,7 @@ def read_once(tool: str, device: str) -> None:
     started = time.perf_counter()
     import torch
 
+    from striate.core.shapes import SizesOnly
     from striate.nets import build
 
     read = {
@@ -45,10 +47,9 @@ def read_once(tool: str, device: str) -> None:
         "torchinfo": _torchinfo,
         "fvcore": _fvcore,
     }[tool](device)
-    if device == "meta":
-        import torch._dynamo
     imported = time.perf_counter()
-    with torch.device(device):
+    # As `striate anatomy` builds it: without torch's detour through Python for sizes.
+    with torch.device(device), SizesOnly() if tool in ("striate", "trace") else nullcontext():
         net = build("resnet152_v1_5").eval()
     built = time.perf_counter()
     total, values = read(net)

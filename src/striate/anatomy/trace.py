@@ -121,6 +121,11 @@ def _macs(row: _Row, products: list[Effect]) -> int:
 class _Recorder(TorchDispatchMode):
     """Follows every tensor from the input: which row made it, and what its units see."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare the import of torch's compiler, most of a second: nothing is compiled under this mode."""
+        return False
+
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,10 @@ def build_network(
     """
     import torch
 
+    from striate.core.shapes import SizesOnly
+
     own = ":" in word and not any(mark in word for mark in "\n>") and not word.endswith(".net")
-    with torch.device(device):
+    with torch.device(device), SizesOnly() if device == "meta" else nullcontext():
         if own:
             net = _own(word, arguments)
             return net, _shape(size, getattr(net, "input_shape", None), word), None

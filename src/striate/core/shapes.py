@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _aten = torch.ops.aten
 _KEEPS_SIZE = frozenset((_aten.relu.default, _aten.tanh.default, _aten.sigmoid.default))
 _BATCH_NORM = frozenset((_aten.native_batch_norm.default, _aten._native_batch_norm_legit_no_training.default))
+_PRODUCTS = frozenset((_aten.addmm.default, _aten.mm.default))
 _DRAWS = frozenset(
     (
         _aten.normal_.default,
@@ -46,6 +47,11 @@ def on_meta(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = N
         return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
     if func is _aten.add.Tensor and _alike(args[0], args[1]):
         return torch.empty_like(args[0])
+    if func in _PRODUCTS and not kwargs and args[-2].dim() == args[-1].dim() == 2:
+        left, right = args[-2:]
+        biased = len(args) == 2 or args[0].shape == right.shape[1:]
+        if biased and left.shape[1] == right.shape[0] and left.dtype == right.dtype:
+            return left.new_empty(left.shape[0], right.shape[1])
     if func is _aten.convolution.default and (shape := _convolved(args)) is not None:
         return args[0].new_empty(shape)
     return func(*args, **(kwargs or {}))
@@ -80,6 +86,11 @@ def _convolved(args: Sequence[Any]) -> tuple[int, ...] | None:
 
 class SizesOnly(TorchDispatchMode):
     """Runs what is done on the meta device through ``on_meta``."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare the import of torch's compiler, most of a second: nothing is compiled under this mode."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
