@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from striate.core.errors import UsageError
 from striate.look.deconv_picture import drawn_box, projection_colours, unit_rows
-from striate.look.deconvnet import RULES, compare_rules, deconvnet, strongest_channels, unit_field
+from striate.look.deconvnet import RULES, compare_rules, deconvnet, strongest_channels
+from striate.look.layers import field_of
 from striate.look.signals import project
 from striate.nets import build
 
@@ -70,10 +71,10 @@ class Reads(nn.Module):
 
 
 def test_fields_of_reused_and_unreadable_modules():
-    field = unit_field(Reads(False), (1, 9, 9), "conv")
+    field = field_of(Reads(False), (1, 9, 9), "conv")
     assert field is not None
     assert field.rows.size_px == 5  # of its last use, as the projection
-    assert unit_field(Reads(True), (1, 9, 9), "conv") is None
+    assert field_of(Reads(True), (1, 9, 9), "conv") is None
     (view,) = compare_rules(Reads(True), torch.randn(1, 1, 9, 9), "conv", channels=[0])
     assert view.boxes == ((0, 0, 8, 8),)
 
@@ -130,3 +131,17 @@ def test_rows_of_panels():
     whole = unit_rows(compare_rules(net, image, "F6", channels=[1]), 0, shown=shown, colour_order="RGB")
     assert [len(row) for row in whole] == [4]  # the patch would be the image
     assert whole[0][0].boxes == ()
+
+
+def test_the_field_of_a_module_used_twice_is_that_of_its_last_use():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3)
+
+        def forward(self, images):
+            return self.conv(self.conv(images))
+
+    field = field_of(Twice(), (1, 9, 9), "conv")
+    assert field is not None
+    assert (field.rows.size_px, field.rows.jump_px, field.rows.start_px) == (5, 1, 0)  # two 3x3 see 5x5

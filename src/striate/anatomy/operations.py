@@ -83,10 +83,10 @@ def effect_of(
     base = name.removesuffix("_") if not name.startswith("_") else name.strip("_")
     if not results:
         return Effect(kind=base, role="view", field=None)
+    call = _Call(base, func, args, kwargs, results[0], fields)
     rule = _RULES.get(base)
     if rule is not None:
-        return rule(_Call(base, func, args, kwargs, results[0], fields))
-    call = _Call(base, func, args, kwargs, results[0], fields)
+        return rule(call)
     if torch.Tag.pointwise in func.tags:
         return _pointwise(call)
     return Effect(

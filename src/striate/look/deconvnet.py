@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from striate.anatomy import trace
-from striate.anatomy.field import Field
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import activations, find_layer, pixel_box
+from striate.look.layers import activations, field_of, pixel_box
 from striate.look.signals import Place, Projection, Rule, project, project_units
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
@@ -131,7 +129,7 @@ def compare_rules(
     }
     _, *shape = images.shape
     input_shape = (shape[0], shape[1], shape[2])
-    field = unit_field(net, input_shape, layer)
+    field = field_of(net, input_shape, layer)
     views = []
     for number, channel in enumerate(channels):
         projections = {rule: found[number] for rule, found in by_rule.items()}
@@ -141,20 +139,6 @@ def compare_rules(
         )
         views.append(UnitView(channel=channel, projections=projections, boxes=boxes))
     return views
-
-
-def unit_field(net: nn.Module, input_shape: tuple[int, int, int], layer: str) -> Field | None:
-    """Return the receptive field of a layer's units; None where no one size is known.
-
-    Of a block, of its last step; of a module used several times, of its last use, whose output hooks see.
-    """
-    find_layer(net, layer)
-    try:
-        anatomy = trace(net, input_shape)
-    except UsageError:  # code that depends on values: it runs, but can't be read
-        return None
-    rows = [row for row in anatomy if row.name.partition("#")[0] == layer or row.name.startswith(f"{layer}.")]
-    return rows[-1].field if rows else None
 
 
 def strongest_channels(net: nn.Module, image: Tensor, layer: str, count: int) -> list[int]:

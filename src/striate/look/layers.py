@@ -1,7 +1,7 @@
 """Reading a network's layers without leaving a trace on it."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -93,26 +93,24 @@ def outputs(net: nn.Module, layers: Sequence[str], into: dict[str, Tensor]) -> I
             handle.remove()
 
 
-def spatial_layers(net: nn.Module, input_shape: tuple[int, int, int]) -> Mapping[str, tuple[int, ...]]:
-    """List the layers that give maps: convolutions, blocks, pools, ... in order, with C, H, W."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in trace(net, input_shape):
-        if len(layer.output) == 3 and layer.role != "input":
-            shapes[layer.name] = layer.output
-    return shapes
-
-
 def field_of(net: nn.Module, input_shape: tuple[int, int, int], layer: str) -> Field | None:
-    """Return the receptive fields of a layer's units by arithmetic; of a block, those of its last row.
+    """Return the receptive fields of a layer's units by arithmetic.
+
+    Of a block, those of its last row; of a module used several times, those of its last use, whose output
+    hooks see.
 
     Returns:
-        None where no one size describes them.
+        None where no one size describes them, or the network runs but can't be read on shapes alone.
 
     Raises:
         UsageError: no such layer.
     """
     find_layer(net, layer)
-    rows = [row for row in trace(net, input_shape) if row.name == layer or row.name.startswith(f"{layer}.")]
+    try:
+        anatomy = trace(net, input_shape)
+    except UsageError:  # code that depends on values
+        return None
+    rows = [row for row in anatomy if row.name.partition("#")[0] == layer or row.name.startswith(f"{layer}.")]
     return rows[-1].field if rows else None
 
 
