@@ -25,12 +25,14 @@ class Evaluation:
         scores: the summary; its kind follows the labels.
         probabilities: ``N x K`` float32; rows sum to 1 (softmax), or hold one independent value per class for
             multi-label data (sigmoid).
+        logits: ``N x K`` float32, as the network gave them.
         labels: ``N`` int64 class indices, or ``N x K`` float32 in {0, 1}.
         indices: ``N`` int64, each image's place in its source.
     """
 
     scores: Scores | MultiLabelScores
     probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
     labels: NDArray[Any]
     indices: NDArray[np.int64]
 
@@ -91,6 +93,7 @@ def evaluate(
     device = torch.device(device)
     _check_device(net, device)
     probabilities: list[Tensor] = []
+    raw: list[Tensor] = []
     losses: list[Tensor] = []
     labels: list[Tensor] = []
     indices: list[NDArray[np.int64]] = []
@@ -108,6 +111,7 @@ def evaluate(
                     _check_logits(logits, len(batch.images), len(classes))
                     answer, loss = _answers(logits, batch.labels.to(device, non_blocking=True))
                 probabilities.append(answer)
+                raw.append(logits.float())
                 losses.append(loss)
                 labels.append(batch.labels)
                 indices.append(batch.indices)
@@ -128,7 +132,7 @@ def evaluate(
         if truth.ndim == 1
         else score_multilabel(p, truth, classes, losses=nats)
     )
-    return Evaluation(scores, p, truth, np.concatenate(indices))
+    return Evaluation(scores, p, torch.cat(raw).cpu().numpy(), truth, np.concatenate(indices))
 
 
 def worst_mistakes(evaluation: Evaluation, n: int) -> tuple[Mistake, ...]:

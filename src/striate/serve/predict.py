@@ -137,7 +137,7 @@ def _rank(
         torch.inference_mode(),
         torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
     ):
-        logits = net(images).float()
+        logits = net(images).float() / bundle.temperature
     probabilities = logits.sigmoid() if bundle.multi_label else logits.softmax(1)
     values, places = probabilities.cpu().sort(dim=1, descending=True, stable=True)
     return [

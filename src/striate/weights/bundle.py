@@ -1,6 +1,7 @@
 """The bundle: one pickle-free file with weights and everything needed to use and to trust them."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ class Bundle:
         data: name, fingerprint and counts of the training data.
         versions: of striate, torch, Python.
         seed: of the training, or None.
+        temperature: what logits are divided by before they become probabilities (Guo et al. 2017), above 0;
+            1 where it was never fitted.
+        ingredients: the bundles that a blend was made from, one record each; empty for a trained network.
         state: tensors by name, on the CPU.
     """
 
@@ -48,9 +52,23 @@ class Bundle:
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     seed: int | None = None
+    temperature: float = 1.0
+    ingredients: tuple[dict[str, Any], ...] = ()
 
 
-_JSON_FIELDS = ("net_arguments", "classes", "multi_label", "recipe", "metrics", "data", "versions", "seed")
+_JSON_FIELDS = (
+    "net_arguments",
+    "classes",
+    "multi_label",
+    "recipe",
+    "metrics",
+    "data",
+    "versions",
+    "seed",
+    "temperature",
+    "ingredients",
+)
+_SINCE_0_2 = {"temperature": "1.0", "ingredients": "[]"}  # bundles written before lack these
 
 _KINDS = {
     "net_arguments": dict,
@@ -61,6 +79,8 @@ _KINDS = {
     "data": dict,
     "versions": dict,
     "seed": int | None,
+    "temperature": int | float,
+    "ingredients": list,
 }
 
 
@@ -108,12 +128,16 @@ def load_bundle(path: Path) -> Bundle:
     if metadata["striate"] != _FORMAT:
         raise BundleError(f"{path}: bundle format {metadata['striate']}, expected {_FORMAT}: update striate")
     try:
+        metadata = {**_SINCE_0_2, **metadata}
         values = {key: json.loads(metadata[key]) for key in _JSON_FIELDS}
         preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
         for key, kind in _KINDS.items():
             if not isinstance(values[key], kind):
                 raise TypeError(f"{key} is a {type(values[key]).__name__}")
         values["classes"] = tuple(str(name) for name in values["classes"])
+        values["ingredients"] = tuple(values["ingredients"])
+        if not 0 < values["temperature"] < math.inf:
+            raise ValueError(f"temperature is {values['temperature']}")
         return Bundle(net=metadata["net"], preprocessing=preprocessing, state=state, **values)
     except (KeyError, TypeError, ValueError, UsageError, AttributeError) as error:
         raise BundleError(f"{path}: damaged metadata ({error}); train again or take an older copy") from None

@@ -1,0 +1,41 @@
+"""A network with its preprocessing inside: what engines run and exports contain."""
+
+import torch
+from torch import Tensor, nn
+
+from striate.data.preprocess import Preprocessing
+
+
+class FromPixels(nn.Module):
+    """Maps *u8* pixels to logits: normalisation and the network in one graph.
+
+    Resizing and cropping stay outside: they work on images of any size (``data.preprocess.to_pixels``).
+
+    Args:
+        net: maps ``N x C x H x W`` float32 images to ``N x K`` logits, in eval mode.
+        preprocessing: gives mean, std and colour order.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.net = net
+        scale = torch.tensor([1.0 / (255.0 * value) for value in preprocessing.std])
+        offset = torch.tensor([-m / s for m, s in zip(preprocessing.mean, preprocessing.std, strict=True)])
+        self.register_buffer("scale", scale.view(1, -1, 1, 1))
+        self.register_buffer("offset", offset.view(1, -1, 1, 1))
+        self._reversed = preprocessing.colour_order == "BGR"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Classify pixels.
+
+        Args:
+            pixels: ``N x H x W x C`` uint8, RGB order (C = 3) or grey (C = 1), of the network's input size.
+
+        Returns:
+            ``N x K`` logits.
+        """
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
+        return self.net(images.flip(1) if self._reversed else images)
