@@ -142,12 +142,13 @@ def receptive(
             for one in field.maps[:_SHOWN]
         ],
     ]
+    between = ", interpolated between squares" if step > 1 else ""
     caption = (
         f"Unit {unit} of {layer}. Its {len(images)} strongest of {found.num_images:,} images, from"
         f" {source.title}, covered by squares of {side} x {side} random pixels at stride {step}, one"
         f" at a time (seed {seed}). Each pixel shows how far the activation at the unit's place moves when a"
-        " square is centred there. The mean is taken around the centre of the theoretical field. White: no"
-        " square can be centred there."
+        f" square is centred there{between}. The mean is taken around the centre of the theoretical field."
+        " White: no square can be centred there."
     )
     title = f"{opened.title}: what changes unit {unit} of {layer}"
     save_picture(rows, path, title=title, caption=caption)
