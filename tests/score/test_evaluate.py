@@ -8,7 +8,8 @@ from torch import nn
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.data.batch import Batch
 from striate.score.evaluate import evaluate, worst_mistakes
-from striate.score.metrics import MultiLabelScores, Scores
+from striate.score.metrics import Scores
+from striate.score.multilabel import MultiLabelScores
 
 CLASSES = ("a", "b", "c")
 

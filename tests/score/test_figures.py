@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from striate.score.figures import Series, confusion_map, confusion_table, line_chart, recall_dots
-from striate.score.metrics import ClassScore
+from striate.score.by_class import ClassScore
+from striate.score.confusion_figures import confusion_map, confusion_table
+from striate.score.figures import Series, line_chart
+from striate.score.rate_figures import recall_dots
 from striate.score.svg import escape, fit, format_number, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as peer
 
-from striate.core.errors import DataError, NonFiniteLossError
+from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.score.metrics import (
     Confusion,
     Scores,
@@ -16,8 +18,8 @@ from striate.score.metrics import (
     easiest_classes,
     hardest_classes,
     score,
-    score_multilabel,
     top_confusions,
+    topk_correct,
     wilson,
 )
 
@@ -106,7 +108,7 @@ def test_agrees_with_scikit_learn(num_classes: int):
         assert entry.num_images == support[i]
         for ours, theirs in ((entry.precision, precision[i]), (entry.recall, recall[i]), (entry.f1, f1[i])):
             assert (math.nan if ours is None else ours) == pytest.approx(theirs, nan_ok=True)
-    assert result.macro_recall == pytest.approx(peer.balanced_accuracy_score(labels, predicted))
+    assert result.balanced_accuracy == pytest.approx(peer.balanced_accuracy_score(labels, predicted))
     if num_classes >= 6:
         assert result.top5 == pytest.approx(peer.top_k_accuracy_score(labels, p, k=5, labels=k))
     else:
@@ -203,29 +205,145 @@ def test_top_confusions():
     assert top_confusions(np.diag([3, 4]), 5) == ()
 
 
-def test_multilabel_agrees_with_scikit_learn():
-    draw = np.random.default_rng(3)
-    labels = (draw.random((200, 4)) < [0.5, 0.2, 0.02, 0.9]).astype(np.float32)
-    p = np.round(np.clip(0.3 * labels + 0.7 * draw.random((200, 4)), 0.001, 0.999), 2)  # rounding makes ties
-    result = score_multilabel(p, labels, named(4))
-    expected = [peer.average_precision_score(labels[:, k], p[:, k]) for k in range(4)]
-    assert result.average_precision == pytest.approx(expected)
-    assert result.mean_average_precision == pytest.approx(np.mean(expected))
-    assert result.exact_match == pytest.approx(peer.accuracy_score(labels, p > 0.5))
-    losses = [peer.log_loss(labels[:, k], p[:, k]) for k in range(4)]
-    assert result.loss == pytest.approx(np.mean(losses))
-    json.dumps(result.to_json(), allow_nan=False)
+@pytest.mark.parametrize("num_classes", [2, 4, 12])
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+def test_averages_equal_scikit_learn_with_classes_that_are_missing_or_never_named(num_classes, average):
+    # Class 0 has no images but is named, class 1 has images but is never named, the last does not occur.
+    draw = np.random.default_rng(num_classes)
+    true = draw.integers(1, max(2, num_classes - 1), 60)
+    said = np.where(draw.random(60) < 0.6, true, draw.integers(0, max(1, num_classes - 1), 60))
+    said[said == 1] = 0
+    result = score(np.eye(num_classes)[said], true, named(num_classes))
+    there = np.union1d(true, said)
+    precision, recall, f1, _ = peer.precision_recall_fscore_support(
+        true, said, labels=there, average=average, zero_division=0
+    )
+    ours = [getattr(result, f"{average}_{rate}") for rate in ("precision", "recall", "f1")]
+    assert ours == pytest.approx([precision, recall, f1])
+    assert result.to_json()[average] == dict(zip(("precision", "recall", "f1"), ours, strict=True))
 
 
-def test_multilabel_by_hand():
-    # Ranked: 0.9 right, 0.8 wrong, 0.7 right: AP = (1/1 + 2/3) / 2. The second class has no image.
-    p = np.array([[0.9, 0.1], [0.8, 0.6], [0.7, 0.2]])
-    result = score_multilabel(p, np.array([[1, 0], [0, 0], [1, 0]]), ["a", "b"])
-    assert result.average_precision == (pytest.approx(5 / 6), None)
-    assert result.mean_average_precision == pytest.approx(5 / 6)
-    assert result.exact_match == pytest.approx(2 / 3)
+def test_averages_by_hand():
+    # a: 3 images, 2 found, named 3 times. b: 2 images, 1 found, named once. c and d: neither, so left out.
+    # e: no images, but named once.
+    true, said = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 4, 1, 0])
+    result = score(np.eye(5)[said], true, list("abcde"))
+    # recalls: a 2/3, b 1/2, e 0 (undefined); precisions: a 2/3, b 1, e 0.
+    assert result.macro_recall == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert result.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result.macro_precision == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert result.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert result.weighted_recall == pytest.approx(3 / 5)
+    assert result.weighted_precision == pytest.approx((3 * 2 / 3 + 2 * 1) / 5)
+    assert result.weighted_f1 == pytest.approx(2 / 3)
 
 
-def test_multilabel_refuses_labels_other_than_0_and_1():
-    with pytest.raises(DataError, match="holding 0 and 1"):
-        score_multilabel(np.full((2, 2), 0.5), np.array([[0, 1], [0.5, 1]]), ["a", "b"])
+def test_weighted_recall_is_top1():
+    p, labels = answers(313, 7)
+    result = score(p, labels, named(7))
+    assert result.weighted_recall == pytest.approx(result.top1)
+
+
+def test_one_class_is_right_by_definition():
+    result = score(np.ones((3, 1)), np.zeros(3, int), ["only"])
+    assert (result.top1, result.macro_f1, result.weighted_f1, result.loss) == (1.0, 1.0, 1.0, 0.0)
+    assert (result.imbalance.ratio, result.imbalance.majority_share, result.imbalance.num_empty) == (1, 1, 0)
+
+
+def test_imbalance_by_hand():
+    true = np.array([2] * 6 + [0] * 3 + [1] * 3)
+    result = score(np.eye(4)[true], true, list("abcd"))
+    found = result.imbalance
+    assert (found.largest.name, found.smallest.name) == ("c", "a")  # a and b are equal: the first
+    assert (found.ratio, found.majority_share) == (2.0, 0.5)
+    assert (found.num_classes, found.num_empty, found.num_images) == (3, 1, 12)
+    assert result.to_json()["imbalance"] == {
+        "largest": "c",
+        "largest_images": 6,
+        "smallest": "a",
+        "smallest_images": 3,
+        "ratio": 2.0,
+        "majority_share": 0.5,
+        "classes_without_images": 1,
+    }
+
+
+def test_a_record_of_striate_0_1_is_read():
+    # As to_json wrote it before averages and imbalance were in it.
+    record = {
+        "num_images": 4,
+        "top1": 0.75,
+        "top1_interval": [0.3, 0.95],
+        "top5": None,
+        "top5_interval": None,
+        "loss": 0.4,
+        "classes": ["a", "b"],
+        "per_class": [
+            {"name": "a", "num_images": 3, "recall": 1.0, "precision": 0.75, "f1": 6 / 7},
+            {"name": "b", "num_images": 1, "recall": 0.0, "precision": None, "f1": 0.0},
+        ],
+        "confusion": [[0, 0, 3], [1, 0, 1]],
+    }
+    back = Scores.from_json(record)
+    assert (back.top1, back.loss) == (0.75, 0.4)
+    assert back.macro_f1 == pytest.approx(3 / 7)
+    assert back.macro_precision == pytest.approx(0.375)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 11])
+def test_topk_agrees_with_scikit_learn(k: int):
+    p, labels = answers(400, 11, seed=k)
+    found = topk_correct(p, labels, k)
+    assert found.dtype == bool
+    assert found.shape == (400,)
+    with_all = {"labels": range(11), "normalize": False}
+    if k < 11:  # the peer warns that the result is trivial
+        assert found.sum() == peer.top_k_accuracy_score(labels, p, k=k, **with_all)
+    else:
+        assert found.all()
+
+
+def test_topk_breaks_ties_by_class_index():
+    level = np.array([[1.0, 3.0, 3.0, 3.0, 0.0]] * 5)
+    labels = np.arange(5)
+    # Ranks by hand: classes 1, 2, 3, then 0, then 4.
+    assert topk_correct(level, labels, 1).tolist() == [False, True, False, False, False]
+    assert topk_correct(level, labels, 2).tolist() == [False, True, True, False, False]
+    assert topk_correct(level, labels, 4).tolist() == [True, True, True, True, False]
+
+
+def test_topk_of_logits_and_of_probabilities_is_the_same_as_in_score():
+    p, labels = answers(200, 9, seed=4)
+    assert topk_correct(np.log(p), labels, 5).mean() == score(p, labels, named(9)).top5
+    assert topk_correct(p, labels, 1).mean() == score(p, labels, named(9)).top1
+
+
+@pytest.mark.parametrize("k", [0, -1, 4])
+def test_topk_refuses_a_k_without_meaning(k: int):
+    with pytest.raises(UsageError, match="expected k from 1 to the number of classes, 3"):
+        topk_correct(np.eye(3), np.arange(3), k)
+
+
+def test_topk_refuses_what_score_refuses():
+    with pytest.raises(NonFiniteLossError, match="for 1 of 2 images"):
+        topk_correct(np.array([[0.0, np.nan], [0.0, 1.0]]), np.array([0, 1]), 1)
+    with pytest.raises(DataError, match="at least one image"):
+        topk_correct(np.zeros((0, 3)), np.zeros(0, int), 1)
+    with pytest.raises(DataError, match="N x 0"):
+        topk_correct(np.zeros(3), np.zeros(3, int), 1)
+    with pytest.raises(DataError, match=r"0\.\.2, got 0\.\.3"):
+        topk_correct(np.eye(3), np.array([0, 1, 3]), 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_the_order_of_images_changes_nothing(num_images: int, num_classes: int, seed: int):
+    p, labels = answers(num_images, num_classes, seed)
+    p = np.round(p, 2) + np.float32(0.001)  # with ties
+    shuffled = np.random.default_rng(seed + 1).permutation(num_images)
+    one, other = (score(p[o], labels[o], named(num_classes)) for o in (np.arange(num_images), shuffled))
+    assert one.to_json() == other.to_json()
+    k = 1 + seed % num_classes
+    assert np.array_equal(
+        topk_correct(p, labels, k)[shuffled], topk_correct(p[shuffled], labels[shuffled], k)
+    )

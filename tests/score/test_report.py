@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from striate.core.errors import DataError
+from striate.score.filter_tiles import filter_scale, first_layer_tiles
 from striate.score.metrics import score
-from striate.score.report import MistakePicture, RunReport, filter_scale, first_layer_tiles, render_report
+from striate.score.report import MistakePicture, RunReport, render_report
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -122,7 +123,7 @@ def assert_self_contained(page: str) -> None:
         assert not [name for name in attrs if name.startswith("on")]
         for name in ("src", "href", "xlink:href", "srcset", "poster", "data", "background"):
             if attrs.get(name):
-                assert attrs[name].startswith("data:image/png;base64,")
+                assert attrs[name].startswith(("data:image/png;base64,", "data:image/jpeg;base64,"))
         assert "url(" not in (attrs.get("style") or "")
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.S)
     assert "url(" not in style

@@ -46,6 +46,10 @@ class NonFiniteLossError(StriateError):
     """Training met a loss or a weight that is not a finite number; the last good checkpoint was kept."""
 
 
+class AccuracyError(StriateError):
+    """A smaller version of a network answers worse than was allowed; it was not written."""
+
+
 class WriteError(StriateError):
     """A file can't be written: the disk is full, or the folder may not be written to."""
 

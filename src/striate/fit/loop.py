@@ -1,12 +1,12 @@
 """The training loop: steps, validation, checkpoints, and how it stops."""
 
-import signal
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,16 +21,19 @@ from striate.data.batches import Pictures, in_order, num_training_batches, shuff
 from striate.data.dataset import ColourStatistics
 from striate.fit.average import WeightAverage, make_average
 from striate.fit.checkpoint import Position, load_checkpoint, save_checkpoint
+from striate.fit.finite import first_non_finite
 from striate.fit.loss import Loss, Outputs, total_loss
 from striate.fit.optimizer import make_optimizer
 from striate.fit.recipe import Recipe
 from striate.fit.run_folder import RunFolder, write_metrics
-from striate.fit.schedule import after_epoch, learning_rate
-from striate.score.evaluate import evaluate
-from striate.score.metrics import MultiLabelScores, Scores
+from striate.fit.schedule import after_epoch, cycle_ended, learning_rate
+from striate.fit.stopping import stop_requests
+from striate.score.evaluate import Evaluation, evaluate
+from striate.score.metrics import Scores
+from striate.score.multilabel import MultiLabelScores
 
 State = Mapping[str, torch.Tensor]
-SaveBest = Callable[[State, int, float | None], None]
+SaveWeights = Callable[[Path, State, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +49,10 @@ class Training:
         recipe: how.
         loss: objective.
         run: where the files go.
-        save_best: called with (state, epoch from 1, validation error) when the selected weights change.
+        save: called with (path in ``run``, state, metrics) to write weights: the selected ones whenever they
+            change, a snapshot at the end of each cycle, the last ones where an average is selected. The
+            metrics are ``epoch`` (from 1), ``val_error`` (a fraction, or None), ``weights`` (``raw``, ``ema``
+            or ``polyak``) and, of a snapshot, its number ``snapshot``.
         key: what a checkpoint must match to be resumed.
         seed: of order, augmentation and dropout.
         device: to train on.
@@ -64,7 +70,7 @@ class Training:
     recipe: Recipe
     loss: Loss
     run: RunFolder
-    save_best: SaveBest
+    save: SaveWeights
     key: str
     seed: int
     device: torch.device
@@ -96,6 +102,23 @@ class _Forward:
                 "note", 0, None, f"torch.compile does not work here, training without it ({first})"
             )
             return self._training.net(images)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What a step leaves to be written down; tensors, so that a GPU need not be waited for.
+
+    Attributes:
+        objective: what was minimised, with auxiliary classifiers.
+        loss: of the main classifier.
+        wrong: wrong answers of the main classifier.
+        images: images in the step.
+    """
+
+    objective: torch.Tensor
+    loss: torch.Tensor
+    wrong: torch.Tensor
+    images: int
 
 
 @dataclass(slots=True)
@@ -138,18 +161,21 @@ def fit(training: Training, *, resume: bool = False) -> Position:
     clock = _Clock()
     forward = _Forward(training)
     net.train()
-    with _stop_requests() as stopped:
+    with stop_requests() as stopped:
         while position.epoch < recipe.epochs:
             _train_epoch(training, forward, optimizer, average, position, clock, stopped)
             _end_epoch(training, average, position)
             last = position.epoch == recipe.epochs
             if last and (training.val is None or recipe.select == "last"):
-                state = net.state_dict() if average is None else average.state
                 position.best_epoch = position.epoch
-                training.save_best(state, position.epoch, position.history[-1]["val_error"])
+                _save_selected(training, average, position.epoch, position.history[-1]["val_error"])
             if last or _is_due(training, clock):
                 _save(training, optimizer, average, position, clock)
             write_metrics(training.run, position.history)
+    if average is not None and not training.run.last.exists():
+        error = None if training.val is None else _error(_validate(training, training.val).scores)
+        metrics = {"epoch": position.epoch, "val_error": error, "weights": "raw"}
+        training.save(training.run.last, net.state_dict(), metrics)
     write_metrics(training.run, position.history)
     return position
 
@@ -174,7 +200,7 @@ def _train_epoch(
         epoch=position.epoch,
         first=position.batch,
     )
-    unread: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+    unread: list[_Step] = []
     read_every = 50 if device.type == "cuda" else 1
     started = time.perf_counter()
     try:
@@ -182,15 +208,15 @@ def _train_epoch(
             lr = learning_rate(recipe, position.epoch * steps + position.batch, steps, position.plateau)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            loss, wrong = _loss_and_wrong(training, forward, batch, dtype)
-            unread.append((loss.detach(), wrong, len(batch.indices)))
+            objective, step = _objective(training, forward, batch, dtype)
+            unread.append(step)
             if len(unread) >= read_every:
                 _read(unread, position, lr, training)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            objective.backward()
             if recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(training.net.parameters(), recipe.clip_norm)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # now: a forward pass with gradients in memory takes more
             if average is not None:
                 average.update(training.net, position.epoch)
             position.batch += 1
@@ -223,38 +249,39 @@ def _train_epoch(
     position.seconds += time.perf_counter() - started
 
 
-def _loss_and_wrong(
+def _objective(
     training: Training, forward: _Forward, batch: Batch, dtype: torch.dtype | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss and the number of wrong answers, both on the device.
+) -> tuple[torch.Tensor, _Step]:
+    """Return what a step minimises, and what is written down of it, on the device.
 
-    Auxiliary classifiers count in the loss; an answer is the main scores' alone.
+    Auxiliary classifiers count in the objective; loss and answers are the main scores' alone, as they are in
+    validation.
     """
     images = batch.images.to(training.device, non_blocking=True)
     labels = batch.labels.to(training.device, non_blocking=True)
     with torch.autocast(training.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         outputs = forward(images)
-    loss = total_loss(training.loss, training.net, outputs, labels)
+    objective = total_loss(training.loss, training.net, outputs, labels)
+    alone = isinstance(outputs, torch.Tensor)
     scores = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
     with torch.no_grad():
+        loss = objective.detach() if alone else training.loss(scores.float(), labels)
         if labels.ndim == 1:
             wrong = (scores.argmax(1) != labels).sum()
         else:
             wrong = ((scores > 0) != (labels > 0.5)).any(1).sum()
-    return loss, wrong
+    return objective, _Step(objective.detach(), loss, wrong, len(batch.indices))
 
 
-def _read(
-    unread: list[tuple[torch.Tensor, torch.Tensor, int]], position: Position, lr: float, training: Training
-) -> None:
+def _read(unread: list[_Step], position: Position, lr: float, training: Training) -> None:
     """Move finished steps' losses into the position, and stop at one that is not a finite number."""
-    for loss, wrong, images in unread:
-        value = float(loss)
-        if not value - value == 0.0:  # true for nan and both infinities
-            raise NonFiniteLossError(_advice(training, position, f"the loss became {value}", lr))
-        position.loss_sum += value * images
-        position.wrong += float(wrong)
-        position.images += images
+    for step in unread:
+        objective = float(step.objective)
+        if not math.isfinite(objective):
+            raise NonFiniteLossError(_advice(training, position, f"the loss became {objective}", lr))
+        position.loss_sum += float(step.loss) * step.images
+        position.wrong += float(step.wrong)
+        position.images += step.images
     unread.clear()
 
 
@@ -291,8 +318,7 @@ def _tell(training: Training, position: Position, started: float, steps: int) ->
 
 def _end_epoch(training: Training, average: WeightAverage | None, position: Position) -> None:
     """Validate, keep the best weights, add a row to the history, and move on to the next epoch."""
-    recipe, net = training.recipe, training.net
-    state: State = net.state_dict() if average is None else average.state
+    recipe = training.recipe
     _refuse_non_finite(training, position)
     steps = num_training_batches(training.train)
     row: dict[str, float | int | None] = {
@@ -306,34 +332,61 @@ def _end_epoch(training: Training, average: WeightAverage | None, position: Posi
         "seconds": position.seconds,
     }
     if training.val is not None:
-        with _weights(net, average):
-            answers = evaluate(
-                net,
-                in_order(training.val),
-                training.val.dataset.classes,
-                device=training.device,
-                autocast_dtype=autocast_dtype(training.precision),
-            )
+        with _weights(training.net, average):
+            answers = _validate(training, training.val)
         error = _error(answers.scores)
         row["val_loss"], row["val_error"] = answers.scores.loss, error
         if recipe.select == "best" and (position.best_error is None or error < position.best_error):
             position.best_error, position.best_epoch = error, position.epoch + 1
-            training.save_best(state, position.best_epoch, position.best_error)
+            _save_selected(training, average, position.best_epoch, position.best_error)
     val_error = row["val_error"]
     position.plateau = after_epoch(position.plateau, None if val_error is None else float(val_error), recipe)
     position.history.append(row)
     position.epoch += 1
+    _save_snapshot(training, average, position)
     position.batch = position.images = 0
     position.loss_sum = position.wrong = position.seconds = 0.0
     training.progress("epoch", position.epoch, recipe.epochs, _row_in_words(row))
 
 
+def _validate(training: Training, val: Pictures) -> Evaluation:
+    """Answer the validation images with the network as it is."""
+    return evaluate(
+        training.net,
+        in_order(val),
+        val.dataset.classes,
+        device=training.device,
+        autocast_dtype=autocast_dtype(training.precision),
+    )
+
+
+def _save_selected(
+    training: Training, average: WeightAverage | None, epoch: int, error: float | int | None
+) -> None:
+    """Write the selected weights: the average where there is one, else the network's own."""
+    state: State = training.net.state_dict() if average is None else average.state
+    kind = "raw" if average is None else training.recipe.average
+    training.save(training.run.bundle, state, {"epoch": epoch, "val_error": error, "weights": kind})
+
+
+def _save_snapshot(training: Training, average: WeightAverage | None, position: Position) -> None:
+    """Write the network's own weights where a cycle of the learning rate has ended."""
+    number = cycle_ended(training.recipe, position.epoch)
+    if not number:
+        return
+    error = position.history[-1]["val_error"]
+    if average is not None and training.val is not None:  # the row is about the average
+        error = _error(_validate(training, training.val).scores)
+    metrics = {"epoch": position.epoch, "val_error": error, "weights": "raw", "snapshot": number}
+    training.save(training.run.snapshot(number), training.net.state_dict(), metrics)
+
+
 def _refuse_non_finite(training: Training, position: Position) -> None:
     """Raise before weights that are not finite overwrite good ones."""
-    for name, tensor in training.net.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
-            what = f"{name} holds numbers that are not finite"
-            raise NonFiniteLossError(_advice(training, position, what, training.recipe.lr))
+    name = first_non_finite(training.net.state_dict())
+    if name is not None:
+        what = f"{name} holds numbers that are not finite"
+        raise NonFiniteLossError(_advice(training, position, what, training.recipe.lr))
 
 
 def _error(scores: Scores | MultiLabelScores) -> float:
@@ -374,26 +427,3 @@ def _save(
     save_checkpoint(training.run.checkpoint, position, training.net, optimizer, average, training.key)
     clock.saved_at = time.perf_counter()
     clock.save_s = clock.saved_at - started
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a flag for the loop; a second one acts at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before: dict[signal.Signals, Any] = {}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, request)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

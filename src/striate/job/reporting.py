@@ -1,6 +1,6 @@
 """What the report of a training says, gathered from all rooms."""
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.devices import (
-    describe_machine,
-)
-from striate.data.batches import network_pixels
-from striate.data.dataset import (
-    Dataset,
-)
+from striate.core.devices import describe_machine
+from striate.data.dataset import Dataset, fetch_image
+from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
+from striate.data.sources import Source
 from striate.fit.checkpoint import Position
-from striate.job.members import input_shape, pictures_of
+from striate.fit.recipe import Recipe
 from striate.job.plan import Plan, versions
 from striate.job.result import TrainResult
 from striate.nets import describe, find
-from striate.score.evaluate import Evaluation, worst_mistakes
-from striate.score.metrics import MultiLabelScores, Scores
-from striate.score.report import MistakePicture, RunReport
-
-_MISTAKES = 24
+from striate.score.answers import Answers
+from striate.score.evaluate import Evaluation
+from striate.score.report import RunReport
+from striate.score.report_galleries import Galleries, galleries
+from striate.weights.bundle import Bundle, load_bundle
 
 
 def report_of(
@@ -40,33 +37,47 @@ def report_of(
     """Gather a finished training into the record that the report renders."""
     entry = find(plan.net)
     summary = describe(plan.net, num_classes=len(dataset.classes), **plan.net_arguments)
-    by_val = plan.recipe.select == "best" and len(dataset.splits.val) > 0
-    rule = "lowest validation error" if by_val else "the last one, as the recipe says"
-    if plan.recipe.average != "none":
-        rule += f", {plan.recipe.average} average of the weights"
+    bundle = load_bundle(result.bundle)
+    answers, shown = None, Galleries()
+    if evaluation is not None:
+        source = dataset.source
+        answers = Answers(
+            name=result.run.name,
+            classes=dataset.classes,
+            files=tuple(source.files[i] for i in evaluation.indices.tolist()),
+            labels=evaluation.labels,
+            logits=evaluation.logits,
+            split=result.split,
+        )
+        pictures = pictures_from(source, evaluation.indices, bundle.preprocessing)
+        shown = galleries(answers, bundle.temperature, pictures)
     return RunReport(
-        title=f"{entry.title} on {_data_name(plan)}",
+        title=f"{entry.title} on {data_name(plan.data)}",
+        name=result.run.name,
         net=entry.name,
         num_parameters=summary.parameters,
         macs=summary.macs,
         input_shape=summary.input_shape,
         paper=entry.paper,
-        data=_data_name(plan),
+        data=data_name(plan.data),
         num_images={name: count for name, count in result.num_images.items() if count},
         classes=dataset.classes,
-        split_notes=(*_made(dataset), *dataset.notes, *dataset.source.notes),
+        split_notes=split_notes(dataset),
         quarantined=result.broken,
         history=result.history,
         selected_epoch=result.selected_epoch,
-        selection_rule=rule,
-        test=result.scores if isinstance(result.scores, Scores) else None,
+        selection_rule=selection_rule(plan.recipe, has_val=len(dataset.splits.val) > 0),
+        test=result.scores,
         test_split=result.split,
         test_note=result.note,
-        test_summary=_multi_label_summary(result),
-        mistakes=_mistakes(dataset, evaluation, net),
-        filters=_first_filters(net),
-        recipe={key: value for key, value in plan.recipe.to_json().items() if key != "name"}
-        | {"recipe": plan.recipe.name},
+        answers=answers,
+        temperature=bundle.temperature,
+        protocols=protocols_of(bundle),
+        mistakes=shown.mistakes,
+        suspects=shown.suspects,
+        losses=shown.losses,
+        filters=first_filters(net),
+        recipe=recipe_rows(plan.recipe.to_json()),
         environment={
             **versions(),
             **describe_machine(torch.device(plan.device)),
@@ -80,56 +91,63 @@ def report_of(
     )
 
 
-def _multi_label_summary(result: TrainResult) -> str:
-    scores = result.scores
-    if not isinstance(scores, MultiLabelScores) or scores.mean_average_precision is None:
-        return ""
+def pictures_from(
+    source: Source, indices: NDArray[np.int64], preprocessing: Preprocessing
+) -> Callable[[Sequence[int]], list[NDArray[np.uint8]]]:
+    """Return a function that shows images as the network sees them, before normalisation.
+
+    Args:
+        source: where they come from.
+        indices: place in the source of each row of the answers.
+        preprocessing: of the network.
+    """
+
+    def pictures(rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        side = decode_side_px(preprocessing)
+        return [to_pixels(fetch_image(source, int(indices[row]), side), preprocessing) for row in rows]
+
+    return pictures
+
+
+def selection_rule(recipe: Recipe, *, has_val: bool) -> str:
+    """Say in a few words why the weights of an epoch were kept."""
+    rule = "lowest validation error" if recipe.select == "best" and has_val else ""
+    rule = rule or "the last one, as the recipe says"
     return (
-        f"reaches a mean average precision of {scores.mean_average_precision:.3f} on {scores.num_images:,}"
-        f" {result.split} images; every label is right on {scores.exact_match:.1%} of them"
+        rule
+        if recipe.average == "none"
+        else f"{rule}, {recipe.average} average of the weights (last.safetensors has the last ones)"
     )
 
 
-def _mistakes(dataset: Dataset, evaluation: Evaluation | None, net: nn.Module) -> tuple[MistakePicture, ...]:
-    if evaluation is None or isinstance(evaluation.scores, MultiLabelScores):
-        return ()
-    worst = worst_mistakes(evaluation, _MISTAKES)
-    if not worst:
-        return ()
-    channels, height, width = input_shape(net)
-    shown = replace(
-        dataset.canvas,
-        height_px=height,
-        width_px=width,
-        channels=channels,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-    )
-    members = np.array([mistake.index for mistake in worst], np.int64)
-    pixels = network_pixels(pictures_of(dataset, members, shown, len(members), torch.device("cpu")), members)
-    return tuple(
-        MistakePicture(
-            image=np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image,
-            file=dataset.source.files[mistake.index],
-            true=dataset.classes[mistake.true],
-            predicted=dataset.classes[mistake.predicted],
-            p_predicted=mistake.p_predicted,
-            p_true=mistake.p_true,
-        )
-        for image, mistake in zip(pixels, worst, strict=True)
-    )
+def recipe_rows(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's values with its name at the end, as a report shows them."""
+    values = {key: value for key, value in recipe.items() if key != "name"}
+    return values | {"recipe": recipe["name"]} if "name" in recipe else values
 
 
-def _first_filters(net: nn.Module) -> NDArray[np.floating[Any]] | None:
+def protocols_of(bundle: Bundle) -> tuple[dict[str, Any], ...]:
+    """Return the results of other ways of testing that a bundle's metrics hold, if any."""
+    kept = bundle.metrics.get("protocols")
+    return tuple(one for one in kept if isinstance(one, dict)) if isinstance(kept, list) else ()
+
+
+def first_filters(net: nn.Module) -> NDArray[np.floating[Any]] | None:
+    """Return the weights of a network's first convolution, ``out x in x k x k``; None where it has none."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             return module.weight.detach().float().cpu().numpy()
     return None
 
 
-def _data_name(plan: Plan) -> str:
-    """Name the data without the folders they are in."""
-    return " and ".join(Path(part).name for part in plan.data)
+def data_name(where: Sequence[str | Path]) -> str:
+    """Name data without the folders they are in."""
+    return " and ".join(Path(part).name for part in where)
+
+
+def split_notes(dataset: Dataset) -> tuple[str, ...]:
+    """Say how the splits were made, one sentence each."""
+    return (*_made(dataset), *dataset.notes, *dataset.source.notes)
 
 
 def _made(dataset: Dataset) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
-from striate.score.metrics import MultiLabelScores, Scores, score, score_multilabel
+from striate.score.metrics import Scores, score
+from striate.score.multilabel import MultiLabelScores, score_multilabel
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

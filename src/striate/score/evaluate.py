@@ -14,7 +14,8 @@ from torch.nn import functional
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
-from striate.score.metrics import MultiLabelScores, Scores, score, score_multilabel
+from striate.score.metrics import Scores, score
+from striate.score.multilabel import MultiLabelScores, score_multilabel
 
 
 @dataclass(frozen=True, slots=True, eq=False)

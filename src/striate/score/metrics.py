@@ -1,69 +1,46 @@
-"""Numbers from probabilities and labels: accuracy with intervals, confusion, classes, average precision."""
+"""Numbers from probabilities and labels: accuracy with intervals, confusion, hard and easy classes."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.errors import DataError, NonFiniteLossError
+from striate.core.errors import DataError, UsageError
+from striate.score import by_class
+from striate.score.by_class import ClassScore, Imbalance
+from striate.score.checks import check_answers, check_indices, check_labels, not_finite
+from striate.score.interval import Interval, wilson
+
+__all__ = [
+    "ClassScore",
+    "Confusion",
+    "Imbalance",
+    "Interval",
+    "Scores",
+    "confusion",
+    "easiest_classes",
+    "hardest_classes",
+    "score",
+    "top_confusions",
+    "topk_correct",
+    "wilson",
+]
 
 _TINY = float(np.finfo(np.float32).tiny)
 _TOP5_MIN_CLASSES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval of a rate; both ends are fractions in [0, 1]."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """How one class fares.
-
-    Attributes:
-        name: the class name.
-        num_images: images that truly belong to the class.
-        num_predicted: images that were given to the class, rightly or wrongly.
-        num_correct: images that belong to the class and were given to it.
-    """
-
-    name: str
-    num_images: int
-    num_predicted: int
-    num_correct: int
-
-    @property
-    def recall(self) -> float | None:
-        """Share of the class's images that were found; None when there are none."""
-        return self.num_correct / self.num_images if self.num_images else None
-
-    @property
-    def precision(self) -> float | None:
-        """Share of the answers naming this class that are right; None when the class was never named."""
-        return self.num_correct / self.num_predicted if self.num_predicted else None
-
-    @property
-    def f1(self) -> float | None:
-        """Harmonic mean of recall and precision; None when the class neither occurs nor is named."""
-        total = self.num_images + self.num_predicted
-        return 2 * self.num_correct / total if total else None
-
-    @property
-    def recall_interval(self) -> Interval:
-        """95% Wilson interval of the recall; the whole of [0, 1] when the class has no images."""
-        return wilson(self.num_correct, self.num_images)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """How a single-label classifier did on one set of images. Rates are fractions in [0, 1].
+
+    Averages of precision, recall and F1 take an undefined rate (the recall of a class without images, the
+    precision of one that was never named) as 0, and leave out classes that have no images and were never
+    named. So they equal scikit-learn's with ``zero_division=0`` over the classes that occur in truth or
+    answers.
 
     Attributes:
         num_images: number of images scored, at least 1.
@@ -98,14 +75,50 @@ class Scores:
         return None if self.top5 is None else 1.0 - self.top5
 
     @property
+    def imbalance(self) -> Imbalance:
+        """How unequal the classes are."""
+        return by_class.imbalance(self.per_class, self.num_images)
+
+    @property
     def majority_share(self) -> float:
         """Accuracy of always answering the commonest class: what a classifier must beat."""
-        return int(self.confusion.sum(axis=1).max()) / self.num_images
+        return self.imbalance.majority_share
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall over the classes that have images, whatever else was named."""
+        recalls = [entry.recall for entry in self.per_class if entry.recall is not None]
+        return sum(recalls) / len(recalls)
+
+    @property
+    def macro_precision(self) -> float:
+        """Mean precision over the classes that occur or were named."""
+        return by_class.macro(self.per_class, "precision")
 
     @property
     def macro_recall(self) -> float:
-        """Mean recall over the classes that have images (balanced accuracy)."""
-        return float(np.mean([entry.recall for entry in self.per_class if entry.recall is not None]))
+        """Mean recall over the classes that occur or were named."""
+        return by_class.macro(self.per_class, "recall")
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that occur or were named."""
+        return by_class.macro(self.per_class, "f1")
+
+    @property
+    def weighted_precision(self) -> float:
+        """Mean precision, each class weighted by its images."""
+        return by_class.weighted(self.per_class, "precision")
+
+    @property
+    def weighted_recall(self) -> float:
+        """Mean recall, each class weighted by its images: the same as ``top1``."""
+        return by_class.weighted(self.per_class, "recall")
+
+    @property
+    def weighted_f1(self) -> float:
+        """Mean F1, each class weighted by its images."""
+        return by_class.weighted(self.per_class, "f1")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``; the confusion as its non-zero (true, predicted, count)."""
@@ -118,16 +131,14 @@ class Scores:
             "top5_interval": self.top5_interval and [self.top5_interval.low, self.top5_interval.high],
             "loss": self.loss,
             "classes": list(self.classes),
-            "per_class": [
-                {
-                    "name": entry.name,
-                    "num_images": entry.num_images,
-                    "recall": entry.recall,
-                    "precision": entry.precision,
-                    "f1": entry.f1,
-                }
-                for entry in self.per_class
-            ],
+            "per_class": [entry.to_json() for entry in self.per_class],
+            "macro": {"precision": self.macro_precision, "recall": self.macro_recall, "f1": self.macro_f1},
+            "weighted": {
+                "precision": self.weighted_precision,
+                "recall": self.weighted_recall,
+                "f1": self.weighted_f1,
+            },
+            "imbalance": self.imbalance.to_json(),
             "confusion": np.stack([true, predicted, self.confusion[true, predicted]], axis=1).tolist(),
         }
 
@@ -154,38 +165,6 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class MultiLabelScores:
-    """How a multi-label classifier did on one set of images.
-
-    Attributes:
-        num_images: number of images scored, at least 1.
-        mean_average_precision: mean of the defined ``average_precision`` values; None when there are none.
-        average_precision: one value in [0, 1] per class; None for a class without images.
-        exact_match: share of images with every label right at a threshold of 0.5.
-        loss: mean binary cross-entropy over images and classes, in nats.
-        classes: the class names.
-    """
-
-    num_images: int
-    mean_average_precision: float | None
-    average_precision: tuple[float | None, ...]
-    exact_match: float
-    loss: float
-    classes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for ``json.dumps``."""
-        return {
-            "num_images": self.num_images,
-            "mean_average_precision": self.mean_average_precision,
-            "average_precision": list(self.average_precision),
-            "exact_match": self.exact_match,
-            "loss": self.loss,
-            "classes": list(self.classes),
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Confusion:
     """One way of being wrong: ``count`` images of class ``true`` were called ``predicted``.
 
@@ -200,41 +179,6 @@ class Confusion:
     predicted: int
     count: int
     share: float
-
-
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a rate: sensible near 0 and 1 and for few images.
-
-    Args:
-        successes: how often it happened, 0 to ``trials``.
-        trials: how often it was tried; 0 gives the whole of [0, 1], for nothing is known.
-        level: confidence level in (0, 1).
-
-    Returns:
-        The interval, within [0, 1].
-
-    Raises:
-        DataError: the counts or the level make no sense.
-
-    Paper: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
-        1927.
-    Departures: none (no continuity correction).
-    """
-    if not 0 <= successes <= trials or not 0.0 < level < 1.0:
-        raise DataError(
-            f"expected 0 <= successes <= trials and a level in (0, 1), got {successes} of {trials} at {level}"
-            ": check the counts"
-        )
-    if trials == 0:
-        return Interval(0.0, 1.0)
-    z2 = NormalDist().inv_cdf(0.5 + level / 2) ** 2
-    rate = successes / trials
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = math.sqrt(z2 * (rate * (1 - rate) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
-    # At the ends the formula is exactly 0 or 1; rounding must not say otherwise.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return Interval(low, high)
 
 
 def confusion(
@@ -258,8 +202,8 @@ def confusion(
             f"expected as many predictions as labels, got shapes {predicted.shape} and {true.shape}:"
             " pass two 1-d arrays of class indices"
         )
-    _check_indices(true, num_classes)
-    _check_indices(predicted, num_classes)
+    check_indices(true, num_classes)
+    check_indices(predicted, num_classes)
     flat = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
     return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
@@ -290,76 +234,46 @@ def score(
         DataError: no images, shapes that do not fit, or a label out of range.
         NonFiniteLossError: a probability or loss is NaN or infinite.
     """
-    _check_matrix(probabilities, classes)
-    num_images = len(probabilities)
-    if labels.shape != (num_images,):
-        raise DataError(
-            f"expected one label for each of {num_images} images, got labels of shape {labels.shape}:"
-            " pass N class indices (score_multilabel takes N x K)"
-        )
-    _check_indices(labels, len(classes))
-    true_p = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)
-    before = np.arange(len(classes)) < labels[:, None]
-    rank = ((probabilities > true_p) | ((probabilities == true_p) & before)).sum(axis=1)
+    check_answers(probabilities, classes)
+    check_labels(labels, len(probabilities), len(classes))
+    true_p, rank = _ranks(probabilities, labels)
     if losses is None:
-        losses = -np.log(np.maximum(true_p[:, 0].astype(np.float64), _TINY))
-    loss = float(np.mean(losses, dtype=np.float64))
+        losses = -np.log(np.maximum(true_p.astype(np.float64), _TINY))
+    loss = math.fsum(losses.astype(np.float64).tolist()) / len(probabilities)
     if not math.isfinite(loss):
-        raise _not_finite(f"a mean loss of {loss}")
+        raise not_finite(f"a mean loss of {loss}")
     counts = confusion(labels, probabilities.argmax(axis=1), len(classes))
     num_top5 = int((rank < 5).sum()) if len(classes) >= _TOP5_MIN_CLASSES else None
     return _from_counts(counts, num_top5, loss, tuple(classes))
 
 
-def score_multilabel(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[Any],
-    classes: Sequence[str],
-    *,
-    losses: NDArray[np.floating] | None = None,
-) -> MultiLabelScores:
-    """Score the answers of a multi-label classifier.
+def topk_correct(values: NDArray[np.floating], labels: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+    """Tell for each image whether its true class is among the ``k`` best answers.
 
-    Average precision is the step-wise area under the precision-recall curve, ``sum (R_n - R_{n-1}) P_n`` over
-    the distinct thresholds from high to low, without interpolation; equal probabilities form one threshold.
+    Equal values are ranked by class index, the lower first, as in ``score``.
 
     Args:
-        probabilities: ``N x K`` in [0, 1], one independent probability per class.
-        labels: ``N x K`` of 0 and 1 (any numeric or bool type).
-        classes: ``K`` class names.
-        losses: ``N`` binary cross-entropies in nats (each the mean over classes), where the caller knows them
-            from logits; otherwise from the probabilities, held away from 0 by the smallest normal float32.
+        values: ``N x K`` logits or probabilities; anything that ranks the classes.
+        labels: ``N`` true class indices in [0, K).
+        k: how many answers count, 1 to K.
 
     Returns:
-        The scores.
+        ``N`` bool; their mean is the top-k accuracy.
 
     Raises:
-        DataError: no images, shapes that do not fit, or labels other than 0 and 1.
-        NonFiniteLossError: a probability or loss is NaN or infinite.
+        UsageError: there are fewer than ``k`` classes, or ``k`` is below 1.
+        DataError: no images, shapes that do not fit, or a label out of range.
+        NonFiniteLossError: a value is NaN or infinite.
     """
-    _check_matrix(probabilities, classes)
-    if labels.shape != probabilities.shape or not np.isin(labels, (0, 1)).all():
-        raise DataError(
-            f"expected labels of shape {probabilities.shape} holding 0 and 1, got shape {labels.shape}:"
-            " mark each class of each image with 0 or 1"
+    num_classes = values.shape[1] if values.ndim == 2 else 0
+    check_answers(values, [""] * num_classes, "answers")
+    check_labels(labels, len(values), num_classes)
+    if not 1 <= k <= num_classes:
+        raise UsageError(
+            f"expected k from 1 to the number of classes, {num_classes}, got {k}:"
+            " no classifier can be wrong beyond that"
         )
-    positive = labels.astype(bool)
-    if losses is None:
-        chance = np.where(positive, probabilities, 1.0 - probabilities.astype(np.float64))
-        losses = -np.log(np.maximum(chance, _TINY))
-    loss = float(np.mean(losses, dtype=np.float64))
-    if not math.isfinite(loss):
-        raise _not_finite(f"a mean loss of {loss}")
-    average = tuple(_average_precision(probabilities[:, k], positive[:, k]) for k in range(len(classes)))
-    defined = [value for value in average if value is not None]
-    return MultiLabelScores(
-        num_images=len(probabilities),
-        mean_average_precision=sum(defined) / len(defined) if defined else None,
-        average_precision=average,
-        exact_match=float(((probabilities > 0.5) == positive).all(axis=1).mean()),
-        loss=loss,
-        classes=tuple(classes),
-    )
+    return _ranks(values, labels)[1] < k
 
 
 def hardest_classes(scores: Scores, n: int) -> tuple[ClassScore, ...]:
@@ -387,6 +301,15 @@ def top_confusions(counts: NDArray[np.int64], n: int) -> tuple[Confusion, ...]:
     share = found / counts.sum(axis=1)[true]
     order = np.lexsort((predicted, true, -share, -found))[:n]
     return tuple(Confusion(int(true[i]), int(predicted[i]), int(found[i]), float(share[i])) for i in order)
+
+
+def _ranks(
+    values: NDArray[np.floating], labels: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Return the value of each image's true class, and how many classes stand before it."""
+    true = np.take_along_axis(values, labels[:, None].astype(np.int64), axis=1)
+    before = np.arange(values.shape[1]) < labels[:, None]
+    return true[:, 0], ((values > true) | ((values == true) & before)).sum(axis=1)
 
 
 def _from_counts(
@@ -419,46 +342,3 @@ def _ranked(scores: Scores, n: int, *, hardest: bool) -> tuple[ClassScore, ...]:
         if entry.recall is not None
     ]
     return tuple(entry for _, _, entry in sorted(rated, key=lambda item: item[:2])[:n])
-
-
-def _average_precision(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
-    num_positive = int(positive.sum())
-    if num_positive == 0:
-        return None
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = probabilities[order]
-    found = np.cumsum(positive[order])
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    hits = found[last_of_tie]
-    precision = hits / (np.flatnonzero(last_of_tie) + 1)
-    return float(np.sum(np.diff(hits, prepend=0) * precision) / num_positive)
-
-
-def _check_matrix(probabilities: NDArray[np.floating], classes: Sequence[str]) -> None:
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
-        raise DataError(
-            f"expected probabilities of shape N x {len(classes)} (one per class), got {probabilities.shape}:"
-            " use the class names that the network was trained with"
-        )
-    if len(probabilities) == 0:
-        raise DataError("expected at least one image to score, got none: check the data source and its split")
-    if not np.isfinite(probabilities).all():
-        bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-        raise _not_finite(f"NaN or infinity for {bad} of {len(probabilities)} images")
-
-
-def _check_indices(indices: NDArray[np.integer], num_classes: int) -> None:
-    if not np.issubdtype(indices.dtype, np.integer):
-        raise DataError(f"expected integer class indices, got {indices.dtype}: convert them to int64")
-    if indices.size and not (indices.min() >= 0 and indices.max() < num_classes):
-        raise DataError(
-            f"expected class indices in 0..{num_classes - 1}, got {int(indices.min())}..{int(indices.max())}:"
-            " use the class list that the labels were made with"
-        )
-
-
-def _not_finite(got: str) -> NonFiniteLossError:
-    return NonFiniteLossError(
-        f"expected finite probabilities and losses, got {got}: the network has diverged, so train again with"
-        " a lower learning rate or load earlier weights"
-    )

@@ -22,6 +22,13 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg_uri(pixels: NDArray[np.uint8]) -> str:
+    """Encode ``H x W`` grey or ``H x W x 3`` pixels as a ``data:`` address that holds a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def png_uri(pixels: NDArray[np.uint8]) -> str:
     """Encode pixels as a ``data:`` address that holds a PNG."""
     return data_uri(png(pixels))
