@@ -3,23 +3,56 @@
 This is what the command line calls and what ``import striate`` offers.
 """
 
+from striate.job.benching import Benched, bench
+from striate.job.blend_methods import BlendTable, blend_table
+from striate.job.blending import BlendResult, average_bundles, soup_bundles
 from striate.job.bundles import open_bundle
-from striate.job.evaluation import EvaluateResult, Split, evaluate_bundle
+from striate.job.calibration import CalibrateResult, calibrate_bundle
+from striate.job.comparing import compare_runs
+from striate.job.comparison import Comparison
+from striate.job.ensembling import EnsembleResult, ensemble_bundles
+from striate.job.evaluation import EvaluateResult, evaluate_bundle
+from striate.job.exporting import ExportPrecisionChoice, export_bundle
+from striate.job.labelled import Split
 from striate.job.plan import CompileChoice
+from striate.job.predicting import PredictResult, predict_to_file
+from striate.job.quantizing import QuantizeResult, quantize_bundle
+from striate.job.report_page import ReportResult, write_report
 from striate.job.result import TrainResult
 from striate.job.training import resume, train
 from striate.job.weights import convert_weights, export_torchvision, open_weights
 
 __all__ = [
+    "Benched",
+    "BlendResult",
+    "BlendTable",
+    "CalibrateResult",
+    "Comparison",
     "CompileChoice",
+    "EnsembleResult",
     "EvaluateResult",
+    "ExportPrecisionChoice",
+    "PredictResult",
+    "QuantizeResult",
+    "ReportResult",
     "Split",
     "TrainResult",
+    "average_bundles",
+    "bench",
+    "blend_table",
+    "calibrate_bundle",
+    "compare_runs",
     "convert_weights",
+    "ensemble_bundles",
     "evaluate_bundle",
+    "export_bundle",
     "export_torchvision",
     "open_bundle",
     "open_weights",
+    "predict_to_file",
+    "quantize_bundle",
     "resume",
+    "soup_bundles",
     "train",
+    "write_report",
 ]

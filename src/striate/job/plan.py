@@ -68,7 +68,10 @@ def run_key(plan: Plan, dataset: Dataset) -> str:
     # Order and augmentation go by an image's place in the source, so the order of the images counts too.
     order = hashlib.blake2b(np.ascontiguousarray(dataset.scan.digests).data, digest_size=16)
     order.update(np.ascontiguousarray(dataset.source.labels).data)
-    parts = [plan.net, plan.net_arguments, plan.recipe.to_json(), plan.seed, plan.precision]
+    recipe = plan.recipe.to_json()
+    if plan.recipe.schedule != "cyclic":
+        del recipe["cycles"]  # it counts for nothing, and runs begun before it existed go on
+    parts = [plan.net, plan.net_arguments, recipe, plan.seed, plan.precision]
     parts += [dataset.fingerprint, order.hexdigest()]
     if plan.weights is not None:
         parts.append(plan.weights)

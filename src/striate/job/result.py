@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.score.metrics import MultiLabelScores, Scores
+from striate.score.metrics import Scores
+from striate.score.multilabel import MultiLabelScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,8 @@ class TrainResult:
         num_images: images for each split.
         broken: files left out, with reasons.
         seconds: training time, all resumed parts together.
+        last: the file with the last weights as they were trained, where the bundle holds an average.
+        snapshots: files with the weights at the ends of the cycles of a cyclic schedule, first one first.
     """
 
     run: Path
@@ -35,3 +38,5 @@ class TrainResult:
     num_images: dict[str, int]
     broken: tuple[tuple[str, str], ...]
     seconds: float
+    last: Path | None = None
+    snapshots: tuple[Path, ...] = ()

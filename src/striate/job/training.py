@@ -37,8 +37,9 @@ from striate.fit.checkpoint import Position
 from striate.fit.loop import Training, fit
 from striate.fit.loss import make_loss
 from striate.fit.recipe import Normalisation, Recipe, change
-from striate.fit.run_folder import RunFolder, abandon_run, create_run, read_settings
+from striate.fit.run_folder import RunFolder, abandon_run, create_run, read_settings, snapshot_files
 from striate.job.bundles import open_bundle
+from striate.job.calibration import fit_on_validation
 from striate.job.members import broken_files, input_shape, num_images, pictures_of
 from striate.job.plan import (
     CompileChoice,
@@ -123,9 +124,8 @@ def train(
     """
     entry = find(net)
     chosen = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or entry.recipe)
-    chosen = change(chosen, settings or {})
-    if epochs is not None:
-        chosen = replace(chosen, epochs=epochs)
+    # At once: a cyclic schedule is refused where its cycles and epochs don't go together.
+    chosen = change(chosen, {**(settings or {}), **({} if epochs is None else {"epochs": str(epochs)})})
     if not 0 <= seed < 2**63:
         raise UsageError(f"expected a seed from 0 to 2**63 - 1, got {seed}")
     if compile not in ("auto", "on", "off"):
@@ -246,9 +246,8 @@ def _carry_out(
         if plan.weights is not None and not run.start.exists():
             save_bundle(replace(template, state=net.state_dict()), run.start)
 
-        def save_best(state: Mapping[str, torch.Tensor], epoch: int, val_error: float | None) -> None:
-            metrics = {"epoch": epoch, "val_error": val_error}
-            save_bundle(replace(template, state=dict(state), metrics=metrics), run.bundle)
+        def save(path: Path, state: Mapping[str, torch.Tensor], metrics: dict[str, Any]) -> None:
+            save_bundle(replace(template, state=dict(state), metrics=metrics), path)
 
         training = Training(
             net=net,
@@ -258,7 +257,7 @@ def _carry_out(
             recipe=recipe,
             loss=make_loss(recipe, source.labels[dataset.splits.train], num_classes, device, entry.loss),
             run=run,
-            save_best=save_best,
+            save=save,
             key=run_key(plan, dataset),
             seed=plan.seed,
             device=device,
@@ -271,7 +270,9 @@ def _carry_out(
             position = fit(training, resume=resume)
         except WriteError as error:
             raise WriteError(f"{error}; then go on with `striate train --resume {run.path}`") from None
-        return _finish(plan, run, dataset, preprocessing, position, device, progress)
+        result = _finish(plan, run, dataset, preprocessing, position, device, progress)
+        last = run.last if recipe.average != "none" else None
+        return replace(result, last=last, snapshots=snapshot_files(run))
 
 
 def _begin_with(
@@ -320,12 +321,24 @@ def _finish(
             progress=progress,
         )
     scores = None if evaluation is None else evaluation.scores
+    fitted = fit_on_validation(
+        net.to(device),
+        dataset,
+        preprocessing,
+        batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
+        precision=plan.precision,  # type: ignore[arg-type]
+        device=device,
+        progress=progress,
+    )
     metrics = {
         **bundle.metrics,
         "split": split,
         "note": note,
         "scores": None if scores is None else scores.to_json(),
     }
+    if fitted is not None:
+        metrics["calibration"] = {**fitted.to_json(), "split": "val"}
+        bundle = replace(bundle, temperature=fitted.temperature)
     save_bundle(replace(bundle, metrics=metrics), run.bundle)
     result = TrainResult(
         run=run.path,

@@ -1,9 +1,10 @@
 """The bundle: one pickle-free file with weights and everything needed to use and to trust them."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from striate.core.errors import BundleError, UsageError, WriteError
 from striate.data.preprocess import Preprocessing
 
 _FORMAT = "1"
+_GRAPH = "graph/"  # what the names of tensors that hold graphs begin with; no layer's name has a slash
+_MADE_FROM = "weights.blake2b"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,8 @@ class Bundle:
             1 where it was never fitted.
         ingredients: the bundles that a blend was made from, one record each; empty for a trained network.
         state: tensors by name, on the CPU.
+        graphs: files that were made from ``state`` for another program, by name: the int8 network of
+            ``striate quantize`` (``int8.xml``, ``int8.bin``). Set them with ``with_graphs``.
     """
 
     net: str
@@ -54,6 +59,7 @@ class Bundle:
     seed: int | None = None
     temperature: float = 1.0
     ingredients: tuple[dict[str, Any], ...] = ()
+    graphs: dict[str, bytes] = field(default_factory=dict)
 
 
 _JSON_FIELDS = (
@@ -84,8 +90,22 @@ _KINDS = {
 }
 
 
+def with_graphs(bundle: Bundle, graphs: Mapping[str, bytes]) -> Bundle:
+    """Return the bundle with files that were made from its weights, in place of any it had.
+
+    Args:
+        bundle: a trained network.
+        graphs: content by file name.
+    """
+    return replace(bundle, graphs={**graphs, _MADE_FROM: _digest(bundle.state)})
+
+
 def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Write a bundle atomically as ``.safetensors``; all but the tensors is in its header."""
+    """Write a bundle atomically as ``.safetensors``; all but the tensors is in its header.
+
+    Graphs that were made from other weights than the bundle's are left out: they would answer otherwise than
+    the network.
+    """
     metadata = {key: json.dumps(getattr(bundle, key)) for key in _JSON_FIELDS}
     metadata |= {
         "format": "pt",
@@ -94,11 +114,30 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "preprocessing": json.dumps(bundle.preprocessing.to_json()),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.state.items()}
+    if bundle.graphs and bundle.graphs.get(_MADE_FROM) == _digest(state):
+        for name, content in bundle.graphs.items():
+            state[_GRAPH + name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata)
+            _sort_metadata(temporary)
         except SafetensorError as error:
             raise WriteError(f"can't write {path} ({error}): free some space, then try again") from None
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a file's metadata in alphabetical order, in place: equal bundles are then equal to the bit.
+
+    Safetensors writes them in an order of chance.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # always; a header is padded with spaces
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -112,7 +151,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; expected a bundle written by `striate train`") from None
     except OSError as error:
@@ -138,7 +177,14 @@ def load_bundle(path: Path) -> Bundle:
         values["ingredients"] = tuple(values["ingredients"])
         if not 0 < values["temperature"] < math.inf:
             raise ValueError(f"temperature is {values['temperature']}")
-        return Bundle(net=metadata["net"], preprocessing=preprocessing, state=state, **values)
+        graphs = {
+            name.removeprefix(_GRAPH): tensors.pop(name).numpy().tobytes()
+            for name in tuple(tensors)
+            if name.startswith(_GRAPH)
+        }
+        return Bundle(
+            net=metadata["net"], preprocessing=preprocessing, state=tensors, graphs=graphs, **values
+        )
     except (KeyError, TypeError, ValueError, UsageError, AttributeError) as error:
         raise BundleError(f"{path}: damaged metadata ({error}); train again or take an older copy") from None
 
@@ -154,3 +200,12 @@ def fill_network(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise BundleError(f"{name}: its tensors don't fit the network it names: {first}") from None
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> bytes:
+    """Hash names, types, shapes and values of tensors."""
+    made = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(state.items()):
+        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        made.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return made.digest()

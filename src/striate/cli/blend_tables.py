@@ -1,0 +1,192 @@
+"""What the commands of ``striate blend`` print."""
+
+import csv as csv_module
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from striate.cli.show import err, out, percent
+
+if TYPE_CHECKING:
+    from striate.job.blend_methods import BlendTable, TableRow
+    from striate.job.blending import BlendResult
+    from striate.job.ensembling import EnsembleResult, Standing
+    from striate.score.paired import Paired
+
+
+def _points(value: float, num_images: int) -> str:
+    return f"{100 * value:+.{2 if num_images >= 1000 else 1}f}"
+
+
+def _gain(found: "Paired") -> str:
+    num = found.num_images
+    low, high = _points(found.low, num), _points(found.high, num)
+    return f"{_points(found.difference, num)} ({low} to {high})"
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        err.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+
+
+def _macs(value: int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e6:,.1f} M" if value >= 100_000 else f"{value:,}"
+
+
+def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
+    """Print an ensemble beside its members."""
+    from striate.score.paired import verdict
+
+    num = len(result.answers.files)
+    out.print(f"{num:,} images: {escape(result.split or 'saved answers')}", highlight=False)
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    rows.add_column("network", overflow="fold")
+    for heading in ("accuracy", "95% interval", "loss", "MACs"):
+        rows.add_column(heading, justify="right", no_wrap=True)
+
+    def add(one: "Standing", style: str) -> None:
+        low, high = percent(one.interval.low, num), percent(one.interval.high, num)
+        cells = (escape(one.name), percent(one.accuracy, num), f"{low} to {high}", f"{one.loss:.4f}")
+        rows.add_row(*cells, _macs(one.macs), style=style)
+
+    for member in result.members:
+        add(member, "")
+    add(result.ensemble, "bold")
+    out.print(rows, highlight=False)
+    mean = result.over_mean
+    out.print(
+        f"gain over the mean member: {_points(mean.difference, num)} points"
+        f" ({_points(mean.low, num)} to {_points(mean.high, num)})",
+        highlight=False,
+    )
+    best = result.members[result.best].name
+    out.print(
+        f"gain over the best member ({escape(best)}): {_gain(result.over_best)} points", highlight=False
+    )
+    out.print(escape(verdict(result.over_best, best, "the ensemble")), highlight=False)
+    out.print(
+        f"averaged: {result.of}; cost O(k): {len(result.members)} forward passes an image", highlight=False
+    )
+    if save is not None:
+        out.print(f"answers  {escape(str(save))}", highlight=False, soft_wrap=True)
+    _print_notes(result.notes)
+
+
+def print_blend(result: "BlendResult", json: bool) -> None:
+    """Print an average or a soup."""
+    num = 0 if result.test is None else len(result.test.files)
+    if json:
+        record = {
+            "bundle": None if result.bundle is None else str(result.bundle),
+            "kind": result.kind,
+            "held_out": result.split or None,
+            "held_out_accuracy": result.held_out,
+            "best": None if result.best is None else result.helpings[result.best].name,
+            "test": None if result.test is None else result.test.scores(result.temperature).to_json(),
+            "gain": None if result.gain is None else result.gain.to_json(),
+            "temperature": result.temperature,
+            "batch_norm_images": result.statistics_images,
+            "ingredients": [helping.to_json() for helping in result.helpings],
+            "notes": list(result.notes),
+            "warning": result.warning,
+        }
+        print(json_module.dumps(record, indent=2, ensure_ascii=False))
+        return
+    if result.split:
+        chosen = "chosen by" if result.kind in ("greedy", "learned") else "held out:"
+        tested = f", tested on {num:,} others" if num else ", no test images"
+        out.print(f"{chosen} {escape(result.split)}{tested}", highlight=False)
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    rows.add_column("network", overflow="fold")
+    for heading in ("share", *(("held out",) if result.split else ()), *(("test",) if num else ())):
+        rows.add_column(heading, justify="right", no_wrap=True)
+    many = 1000 if num == 0 else num
+
+    def cells(held: float | None, test: float | None) -> list[str]:
+        values = ([held] if result.split else []) + ([test] if num else [])
+        return ["-" if value is None else percent(value, many) for value in values]
+
+    for helping in result.helpings:
+        share = f"{helping.coefficient:.3f}" if helping.coefficient else "left out"
+        rows.add_row(escape(helping.name), share, *cells(helping.held_out, helping.test))
+    name = "average" if result.kind == "average" else f"{result.kind} soup"
+    test = None if result.gain is None else result.gain.accuracy_b
+    total = sum(helping.coefficient for helping in result.helpings)
+    rows.add_row(name, f"{total:.3f}", *cells(result.held_out, test), style="bold")
+    out.print(rows, highlight=False)
+    if result.gain is not None and result.best is not None:
+        from striate.score.paired import verdict
+
+        best = result.helpings[result.best].name
+        out.print(
+            f"gain over the best on held-out images ({escape(best)}): {_gain(result.gain)} points",
+            highlight=False,
+        )
+        out.print(escape(verdict(result.gain, best, f"the {name}")), highlight=False)
+    if result.kind == "learned":
+        out.print(f"temperature {result.temperature:.3f}, stored in the bundle", highlight=False)
+    if result.statistics_images:
+        out.print(
+            f"batch norm's statistics measured on {result.statistics_images:,} training images",
+            highlight=False,
+        )
+    if result.warning is not None:
+        out.print(f"[yellow]{escape(result.warning)}[/]", highlight=False)
+    if result.bundle is not None:
+        out.print(f"bundle  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
+    _print_notes(result.notes)
+
+
+def print_table(result: "BlendTable") -> None:
+    """Print the ways to use a set of networks."""
+    num = result.num_test
+    tested = f", tested on {num:,} others" if num else ", no test images"
+    out.print(f"chosen by {escape(result.held_out_words)}{tested}", highlight=False)
+    held = [value for _, value, _ in result.ingredients]
+    test = [value for _, _, value in result.ingredients if value is not None]
+    many = num or 1000
+    spread = f"held out {percent(min(held), many)} to {percent(max(held), many)}"
+    if test:
+        spread += f", test {percent(min(test), many)} to {percent(max(test), many)}"
+    out.print(f"{len(held)} networks, one by one: {spread}", highlight=False)
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    rows.add_column("method", overflow="fold")
+    for heading in ("held out", "test (95% interval)", "gain in points", "cost"):
+        rows.add_column(heading, justify="right", no_wrap=True)
+    for row in result.rows:
+        rows.add_row(*_cells(row, many))
+    out.print(rows, highlight=False)
+    _print_notes(result.notes)
+
+
+def _cells(row: "TableRow", num: int) -> list[str]:
+    test = "-"
+    if row.test is not None and row.interval is not None:
+        low, high = percent(row.interval.low, num), percent(row.interval.high, num)
+        test = f"{percent(row.test, num)} ({low[:-1]} to {high[:-1]})"
+    return [
+        escape(row.method),
+        percent(row.held_out, num),
+        test,
+        "" if row.gain is None else _gain(row.gain),
+        "O(1)" if row.passes == 1 else f"O(k) {row.cost:.3g}x",
+    ]
+
+
+def print_csv(result: "BlendTable") -> None:
+    """Print the same rows as CSV."""
+    writer = csv_module.writer(sys.stdout, lineterminator="\n")
+    heads = ["method", "held_out", "test", "test_low", "test_high", "gain", "gain_low", "gain_high"]
+    writer.writerow([*heads, "p_exact", "passes", "macs", "cost"])
+    for row in result.rows:
+        low, high = ("", "") if row.interval is None else (row.interval.low, row.interval.high)
+        gain = row.gain
+        paired = ("", "", "", "") if gain is None else (gain.difference, gain.low, gain.high, gain.p_exact)
+        test = "" if row.test is None else row.test
+        writer.writerow([row.method, row.held_out, test, low, high, *paired, row.passes, row.macs, row.cost])

@@ -1,0 +1,218 @@
+"""Ensembles of bundles and of saved answers, whatever their architectures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.blend.ensemble import AverageOf, ensemble, right
+from striate.core.devices import DeviceChoice, PrecisionChoice, autocast_dtype, pick_device, pick_precision
+from striate.core.errors import DataError, UsageError
+from striate.core.progress import Progress, silent
+from striate.job.bundles import open_bundle
+from striate.job.ingredients import BlendImages, gather, open_images
+from striate.job.kitchen import answers_of
+from striate.job.labelled import Split
+from striate.job.target import check_target
+from striate.nets import describe
+from striate.score.answers import Answers, on_same_images
+from striate.score.metrics import Interval, wilson
+from striate.score.paired import MeanDifference, Paired, paired, paired_means
+from striate.score.predictions import is_predictions_file, load_answers, save_answers
+from striate.weights.bundle import Bundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How one network, or the ensemble, did on the images. Rates are fractions in [0, 1].
+
+    Attributes:
+        name: who.
+        accuracy: share of images answered rightly (multi-label: with every label right).
+        interval: its 95% Wilson interval.
+        loss: mean cross-entropy in nats, at the bundle's temperature.
+        macs: multiply-accumulates for one image, or None where only saved answers are known.
+    """
+
+    name: str
+    accuracy: float
+    interval: Interval
+    loss: float
+    macs: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``."""
+        return {
+            "name": self.name,
+            "accuracy": self.accuracy,
+            "interval": [self.interval.low, self.interval.high],
+            "loss": self.loss,
+            "macs": self.macs,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EnsembleResult:
+    """An ensemble and its members on the same images.
+
+    Attributes:
+        answers: the ensemble's.
+        members: one standing for each, in the order given (snapshots before saved answers).
+        ensemble: the ensemble's standing; its MACs are the sum of the members'.
+        best: the member of highest accuracy on these very images (an index).
+        over_best: the ensemble against that member.
+        over_mean: the ensemble against the mean of the members' accuracies.
+        of: what was averaged.
+        split: which images, in words.
+        notes: what to know before trusting the figures.
+    """
+
+    answers: Answers
+    members: tuple[Standing, ...]
+    ensemble: Standing
+    best: int
+    over_best: Paired
+    over_mean: MeanDifference
+    of: AverageOf
+    split: str
+    notes: tuple[str, ...]
+
+
+def ensemble_bundles(
+    paths: Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | None = None,
+    *,
+    of: AverageOf = "probabilities",
+    split: Split = "auto",
+    snapshots: bool = False,
+    save: str | Path | None = None,
+    batch_images: int = 128,
+    precision: PrecisionChoice = "auto",
+    device: DeviceChoice = "auto",
+    force: bool = False,
+    progress: Progress = silent,
+) -> EnsembleResult:
+    """Average the answers of networks of any architecture and preprocessing.
+
+    Args:
+        paths: at least two bundles, run folders or predictions files (``.csv``, ``.parquet``).
+        data: as in ``train``; needed where a path is a bundle.
+        of: average ``probabilities``, or ``logits``.
+        split: ``auto`` takes the test images that every member's training held out, else the validation
+            images, else all.
+        snapshots: take the snapshots of run folders.
+        save: predictions file to write the ensemble's answers to.
+        batch_images: images in a batch.
+        precision: ``auto`` takes bf16 where the hardware has it.
+        device: ``auto`` takes the fastest there is.
+        force: replace a file that is there.
+        progress: listener.
+
+    Raises:
+        UsageError: fewer than two members, no data, an unknown setting, or a target that is in the way.
+        DataError: members that answered other images or know other classes.
+    """
+    if of not in get_args(AverageOf):
+        raise UsageError(f"expected --of probabilities or logits, got {of!r}")
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+    if batch_images < 1:
+        raise UsageError(f"expected at least one image in a batch, got {batch_images}")
+    if save is not None:
+        check_target(Path(save), (".csv", ".parquet"), force)
+    files = [path for path in paths if is_predictions_file(path)]
+    found = gather([path for path in paths if not is_predictions_file(path)], snapshots=snapshots)
+    if len(found) + len(files) < 2:
+        raise UsageError(
+            f"expected at least two members of an ensemble, got {len(found) + len(files)}: name more bundles,"
+            " runs or predictions files"
+        )
+    members: list[Answers] = []
+    costs: list[int | None] = []
+    warmth = []
+    words = ""
+    notes: tuple[str, ...] = ()
+    if found:
+        if data is None:
+            raise UsageError(f"expected images for {found[0].name} to answer, got none: --data FOLDER")
+        images = open_images(found, data, progress=progress)
+        chosen, words, notes = _choose(images, split)
+        where = pick_device(device)
+        dtype = autocast_dtype(pick_precision(precision, where))
+        for turn, (one, dataset) in enumerate(zip(found, images.datasets, strict=True), 1):
+            net, bundle = open_bundle(one.path)
+            members.append(
+                answers_of(net.to(where), bundle, dataset, chosen, one.name, batch_images, where, dtype)
+            )
+            costs.append(macs_of(bundle))
+            warmth.append(bundle.temperature)
+            progress("asking members", turn, len(found))
+    for place, path in enumerate(paths):
+        if is_predictions_file(path):  # into its place among the bundles, each of which is one member
+            at = place if not snapshots else len(members)
+            told = replace(load_answers(Path(path), progress=progress), name=Path(path).name)
+            members.insert(at, told)
+            costs.insert(at, None)
+            warmth.insert(at, 1.0)
+    members = list(on_same_images(members))
+    words = words or members[0].split
+    made = replace(
+        ensemble(members, of=of, temperatures=warmth, name=f"ensemble of {len(members)}"), split=words
+    )
+    standings = [standing(one, cost, heat) for one, cost, heat in zip(members, costs, warmth, strict=True)]
+    rights = [right(one) for one in members]
+    best = max(range(len(members)), key=lambda i: standings[i].accuracy)
+    known = [cost for cost in costs if cost is not None]
+    result = EnsembleResult(
+        answers=made,
+        members=tuple(standings),
+        ensemble=standing(made, sum(known) if len(known) == len(costs) else None),
+        best=best,
+        over_best=paired(rights[best], right(made)),
+        over_mean=paired_means(np.mean(rights, axis=0), right(made).astype(np.float64)),
+        of=of,
+        split=words,
+        notes=notes,
+    )
+    if save is not None:
+        save_answers(made, Path(save), progress=progress)
+    return result
+
+
+def standing(answers: Answers, macs: int | None, temperature: float = 1.0) -> Standing:
+    """Sum up answers."""
+    correct = right(answers)
+    return Standing(
+        name=answers.name,
+        accuracy=float(correct.mean()),
+        interval=wilson(int(correct.sum()), len(correct)),
+        loss=answers.scores(temperature).loss,
+        macs=macs,
+    )
+
+
+def macs_of(bundle: Bundle) -> int:
+    """Count a network's multiply-accumulates for one image."""
+    return describe(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments).macs
+
+
+def _choose(images: BlendImages, split: Split) -> tuple[NDArray[np.int64], str, tuple[str, ...]]:
+    splits = images.datasets[0].splits
+    parts = {"test": splits.test, "val": splits.val, "train": splits.train}
+    everything = np.sort(np.concatenate(list(parts.values())))
+    # What open_images says about choosing is of no concern here: an ensemble chooses nothing.
+    notes = tuple(note for note in images.notes if not note.startswith("chosen by"))
+    if split == "all":
+        return everything, "all images", notes
+    if split == "auto":
+        split = "test" if len(parts["test"]) else "val" if len(parts["val"]) else "train"
+        if split == "train":
+            return everything, "all images, those that members were trained on included", notes
+    if not len(parts[split]):
+        raise DataError(
+            f"{images.datasets[0].source.name}: its {split} split is empty: choose another with --split"
+        )
+    return parts[split], f"{split} split", notes

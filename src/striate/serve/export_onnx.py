@@ -1,0 +1,98 @@
+"""Writing ONNX files and running them."""
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.core.errors import UsageError
+from striate.core.version import __version__
+
+OPSET: Final = 18
+"""Of the standard operators: what torch's exporter is written in; ONNX Runtime has it since 1.14."""
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def check_onnx() -> None:
+    """Refuse where a package is missing.
+
+    Raises:
+        UsageError: one of onnx, onnxscript, onnxruntime is not installed.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+
+
+def onnx_versions() -> dict[str, str]:
+    """Return the opset, and the versions of what writes and checks."""
+    return {"opset": str(OPSET), **{name: version(name) for name in _NEEDED}}
+
+
+def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping[str, str]) -> None:
+    """Write a traced network as ONNX, with facts as metadata, and check it with ONNX's own checker.
+
+    Args:
+        program: from ``pixels`` to logits and probabilities.
+        path: where.
+        facts: written to ``metadata_props``.
+    """
+    import onnx
+
+    with warnings.catch_warnings():
+        # torch about its own use of its own tree_map; nothing that can be done here
+        warnings.filterwarnings(
+            "ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning
+        )
+        made = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["pixels"],
+            output_names=["logits", "probabilities"],
+            verbose=False,
+        )
+    assert made is not None
+    model = made.model_proto
+    graph = model.graph
+    # The exporter notes where in which source file each operation was called: nobody else's business.
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    graph.name = facts["net"].partition("\n")[0]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "N"
+    model.producer_name, model.producer_version = "striate", __version__
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, str(path))
+
+
+def run_onnx(path: Path, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], ...]]:
+    """Run an ONNX file on some batches with ONNX Runtime, on the CPU.
+
+    Returns:
+        Logits and probabilities of each batch.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return [tuple(session.run(["logits", "probabilities"], {"pixels": one})) for one in pixels]
