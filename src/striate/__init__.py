@@ -11,15 +11,52 @@ from typing import TYPE_CHECKING, Any
 from striate.core.version import __version__
 
 if TYPE_CHECKING:
+    from striate.job import answers_of, bench, blend_table, compare_runs, measure, open_bundle, resume, train
+    from striate.job import average_bundles as average
+    from striate.job import calibrate_bundle as calibrate
+    from striate.job import ensemble_bundles as ensemble
     from striate.job import evaluate_bundle as evaluate
-    from striate.job import open_bundle, resume, train
+    from striate.job import export_bundle as export
+    from striate.job import quantize_bundle as quantize
+    from striate.job import soup_bundles as soup
+    from striate.job import write_report as report
 
-__all__ = ["__version__", "evaluate", "open_bundle", "resume", "train"]
+__all__ = [
+    "__version__",
+    "answers_of",
+    "average",
+    "bench",
+    "blend_table",
+    "calibrate",
+    "compare_runs",
+    "ensemble",
+    "evaluate",
+    "export",
+    "measure",
+    "open_bundle",
+    "quantize",
+    "report",
+    "resume",
+    "soup",
+    "train",
+]
 
 _FROM_JOB = {
+    "answers_of": "answers_of",
+    "measure": "measure",
+    "report": "write_report",
     "train": "train",
+    "average": "average_bundles",
+    "bench": "bench",
+    "blend_table": "blend_table",
+    "ensemble": "ensemble_bundles",
+    "soup": "soup_bundles",
+    "calibrate": "calibrate_bundle",
+    "compare_runs": "compare_runs",
     "resume": "resume",
     "evaluate": "evaluate_bundle",
+    "export": "export_bundle",
+    "quantize": "quantize_bundle",
     "open_bundle": "open_bundle",
 }
 

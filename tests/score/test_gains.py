@@ -66,7 +66,7 @@ def test_several_labels():
     after = answers([[2, -1, -1], [2, 2, -1], [-1, -1, 2], [-1, -1, -1]], labels)
     before = answers([[2, -1, -1], [2, -1, -1], [2, -1, 2], [-1, 2, -1]], labels)
     ap, right, _ = figures(after, against=before)
-    assert (right.what, right.value, right.gain) == ("all labels right", 0.75, 0.25)
+    assert (right.what, right.value, right.gain) == ("all right", 0.75, 0.25)
     # Class a: before, the third image ties with its two at the top: precision 2/3; after, it is perfect.
     # Class b: before, image 3 first, then three equal ones: 1/2 + 1/2 * 2/4; after 1/2 + 1/2 * 2/4.
     assert ap.what == "mean AP"

@@ -1,20 +1,68 @@
 """``striate evaluate``."""
 
+import csv
+import io
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from striate.cli.show import Listener, err, out, percent
+from striate.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from striate.job.evaluation import Measurement
+    from striate.score.gains import Figure
+    from striate.score.metrics import Scores
+    from striate.score.multilabel import MultiLabelScores
+
+_CONFUSIONS = 5
+_PROTOCOL_HELP = "single, flip, ten-crop, 144-crop, dense or multi-scale; repeatable."
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
-    data: Annotated[list[str], typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")],
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet); or the name of a"
+            " network, with random weights, to try a protocol's speed.",
+        ),
+    ],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")
+    ] = None,
+    protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p", help=_PROTOCOL_HELP)] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Shorter sides in pixels to average over, e.g. 256,384,512.")
+    ] = None,
+    canvas: Annotated[
+        int | None, typer.Option(min=1, help="Side of the square that ten crops are cut from, in pixels.")
+    ] = None,
+    pad: Annotated[
+        int | None, typer.Option(min=1, help="Border around the image for ten crops or dense, in pixels.")
+    ] = None,
+    topk: Annotated[
+        str | None,
+        typer.Option(help="Which top-k accuracies, e.g. 1,5. Default: 1, and 5 from 6 classes on."),
+    ] = None,
     split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
+    classes: Annotated[
+        str | None, typer.Option(help="Table of classes: all, or hardest (lowest recall first).")
+    ] = None,
+    suspects: Annotated[
+        int, typer.Option(min=0, help="List so many images whose label is likely wrong.")
+    ] = 0,
+    save: Annotated[
+        Path | None, typer.Option(help="Write every answer to a predictions file, .csv or .parquet.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures as CSV.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -23,17 +71,32 @@ def evaluate(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure a trained network: top-1, top-5, loss and every class, with 95% Wilson intervals.
+    """Measure trained networks: top-1, top-5, loss and every class, with 95% Wilson intervals.
 
-    Example:  [bold]striate evaluate runs/demo --data digits[/]
+    Protocols other than single show each image several times, as the papers did, and are compared with a
+    single crop by a paired interval.
+
+    Example:  [bold]striate evaluate runs/demo --data digits --protocol ten-crop[/]
     """
-    from striate import job
-    from striate.score.metrics import MultiLabelScores
+    from striate.job.evaluation import measure
+    from striate.score.predictions import is_predictions_file, save_answers
+    from striate.score.protocol import SINGLE, read_protocols
 
+    asked = read_protocols(protocol or ["single"], scales=scales, canvas_px=canvas, pad_px=pad)
+    protocols = (SINGLE, *(one for one in asked if one != SINGLE))
+    bundles = list(dict.fromkeys(bundles))
+    ranks = None if topk is None else _ranks(topk)
+    if classes not in (None, "all", "hardest"):
+        raise UsageError(f"expected --classes all or hardest, got {classes!r}")
+    if save is not None and not is_predictions_file(save):
+        raise UsageError(f"expected --save with a file that ends in .csv or .parquet, got {save}")
+    if save is not None and (len(bundles) > 1 or len(asked) > 1):
+        raise UsageError("expected one network and one protocol with --save, got several: save one at a time")
     with Listener() as listener:
-        result = job.evaluate_bundle(
-            bundle,
+        measured = measure(
+            bundles,
             data,
+            protocols=protocols,
             split=split,  # type: ignore[arg-type]
             batch_images=batch,
             precision=precision,  # type: ignore[arg-type]
@@ -41,52 +104,224 @@ def evaluate(
             strict=strict,
             progress=listener,
         )
-    scores = result.evaluation.scores
+    groups = [[one for one in measured if one.source == source] for source in bundles]
+    if save is not None:
+        save_answers(groups[0][-1].answers, save)
+    results = [(one, *_figures(one, group[0], ranks)) for group in groups for one in group]
+    if csv_file is not None:
+        _write_csv(results, csv_file)
     if json:
-        broken = [{"file": file, "reason": reason} for file, reason in result.broken]
-        record = {"bundle": str(bundle), "split": result.split, "broken": broken, **scores.to_json()}
+        asked_for = [
+            _record(one, found, scores) for one, found, scores in results if one.protocol in (None, *asked)
+        ]
+        record = asked_for[0] if len(asked_for) == 1 else {"results": asked_for}
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
-    out.print(f"[bold]{escape(str(bundle))}[/] on {escape(', '.join(data))}: {result.split}", highlight=False)
-    num = scores.num_images
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    if isinstance(scores, MultiLabelScores):
-        out.print(
-            f"{num:,} images, loss {scores.loss:.4f} nats,"
-            f" all labels right {percent(scores.exact_match, num)}"
+    for number, group in enumerate(groups):
+        if number:
+            out.print()
+        _show(
+            [result for result in results if result[0] in group],
+            ", ".join(data or []),
+            classes=classes,
+            details=len(groups) == 1 or classes is not None,
+            suspects=suspects,
         )
-        table.add_column("class")
-        table.add_column("average precision", justify="right")
-        for name, value in zip(scores.classes, scores.average_precision, strict=True):
-            table.add_row(escape(name), "-" if value is None else f"{value:.3f}")
-        mean = scores.mean_average_precision
-        table.add_row("[bold]mean[/]", "-" if mean is None else f"[bold]{mean:.3f}[/]")
-        out.print(table)
-    else:
-        for words, rate, interval in (
-            ("top-1", scores.top1, scores.top1_interval),
-            ("top-5", scores.top5, scores.top5_interval),
-        ):
-            if rate is not None and interval is not None:
-                low, high = percent(interval.low, num), percent(interval.high, num)
-                out.print(
-                    f"[bold]{words} {percent(rate, num)}[/]  (95% interval {low} to {high})", highlight=False
-                )
+    if save is not None:
+        out.print(f"answers  {escape(str(save))}", highlight=False)
+    if broken := measured[0].broken:
+        err.print(f"[yellow]{len(broken)} broken files were left out[/]; `striate data` names them")
+
+
+_Result = tuple["Measurement", "tuple[Figure, ...]", "Scores | MultiLabelScores"]
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"expected --topk as whole numbers such as 1,5, got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def _figures(
+    one: "Measurement", single: "Measurement", ranks: tuple[int, ...] | None
+) -> tuple["tuple[Figure, ...]", "Scores | MultiLabelScores"]:
+    from striate.score.gains import figures
+
+    against = None if one is single else single.answers
+    return figures(one.answers, topk=ranks, against=against), one.answers.scores()
+
+
+def _show(
+    results: Sequence[_Result], data: str, *, classes: str | None, details: bool, suspects: int
+) -> None:
+    """Print one network: its figures by each protocol, and details of the last."""
+    last, found, scores = results[-1]
+    on = f" on {escape(data)}" if last.protocol is not None else ""
+    split = f": {escape(last.answers.split)}" if last.answers.split else ""
+    out.print(f"[bold]{escape(last.source)}[/]{on}{split}", highlight=False)
+    if not last.trained:
+        out.print("[yellow]random weights (seed 0): only the speed means anything[/]")
+    num = len(last.answers.files)
+    if len(results) == 1:
+        for one in found[:-1]:
+            out.print(f"[bold]{one.what} {_value(one, num)}[/]{_interval(one, num)}", highlight=False)
         out.print(f"{num:,} images, loss {scores.loss:.4f} nats", highlight=False)
-        for heading in ("class", "images", "recall", "95% interval", "precision", "F1"):
-            table.add_column(heading, justify="left" if heading == "class" else "right")
-        for entry in scores.per_class:
-            interval = entry.recall_interval
-            values = (entry.recall, entry.precision, entry.f1)
-            recall, precise, f1 = ("-" if v is None else f"{v:.1%}" for v in values)
+    else:
+        _show_protocols(results, num)
+    if details:
+        _show_details(last, scores, classes)
+    if suspects:
+        _show_suspects(last, suspects)
+
+
+def _show_protocols(results: Sequence[_Result], num: int) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("protocol", no_wrap=True)
+    table.add_column("")
+    for heading in ("value", "95% interval", "gain over single (95%)", "images/s"):
+        table.add_column(heading, justify="right")
+    for place, (one, found, _) in enumerate(results):
+        name = one.protocol.kind if one.protocol else "file"
+        speed = (
+            "" if one.images_per_s is None else f"{one.images_per_s:,.{1 if one.images_per_s < 100 else 0}f}"
+        )
+        for row, figure in enumerate(found):
+            first = row == 0
             table.add_row(
-                escape(entry.name),
-                f"{entry.num_images:,}",
-                recall,
-                f"{interval.low:.1%} to {interval.high:.1%}",
-                precise,
-                f1,
+                f"[bold]{name}[/]" if first else "",
+                figure.what,
+                _value(figure, num),
+                _ends(figure, num),
+                _gain(figure, num),
+                speed if first else "",
             )
-        out.print(table)
-    if result.broken:
-        err.print(f"[yellow]{len(result.broken)} broken files were left out[/]; `striate data` names them")
+        if place + 1 < len(results):
+            table.add_section()
+    out.print(table)
+    out.print(
+        f"{num:,} images; gains in percentage points of the same images (paired bootstrap)", style="dim"
+    )
+    for one, _, _ in results:
+        if one.protocol is not None:
+            views = "1 view" if one.views == 1 else f"{one.views} views"
+            out.print(f"{one.protocol.kind}, {views}: {escape(one.words)}", style="dim", highlight=False)
+
+
+def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", classes: str | None) -> None:
+    from striate.cli.score_tables import class_table, confusion_pairs, imbalance_line, multilabel_table
+    from striate.score.metrics import Scores
+
+    order: Any = "hardest" if classes == "hardest" else "class"
+    _show_calibration(one)
+    out.print(imbalance_line(scores))
+    out.print()
+    if isinstance(scores, Scores):
+        out.print(class_table(scores, order=order, all_classes=classes == "all"))
+        if len(scores.classes) > 2 and scores.top1 < 1:
+            out.print()
+            out.print(confusion_pairs(scores, _CONFUSIONS))
+    else:
+        out.print(multilabel_table(scores, order=order, all_classes=classes == "all"))
+
+
+def _temperature(one: "Measurement") -> float:
+    """Return a bundle's temperature for single crops, which it was fitted on; averages of views keep 1."""
+    return one.temperature if one.views == 1 else 1.0
+
+
+def _show_calibration(one: "Measurement") -> None:
+    from striate.score.calibration import calibration
+
+    found = calibration(one.answers.logits, one.answers.labels, _temperature(one))
+    scaled = "" if found.temperature == 1.0 else f" at temperature {found.temperature:.3g}"
+    out.print(f"calibration error (ECE) {found.ece:.1%}{scaled}", highlight=False)
+
+
+def _show_suspects(one: "Measurement", num: int) -> None:
+    from striate.cli.score_tables import suspects_table
+    from striate.score.suspects import label_errors
+
+    found = label_errors(one.answers, num, temperature=_temperature(one))
+    out.print()
+    out.print(
+        "[bold]Labels that are likely wrong[/] (confident learning; only for images it was not trained on)"
+    )
+    out.print(suspects_table(found, one.answers.classes))
+
+
+def _value(figure: "Figure", num: int) -> str:
+    if figure.value is None:
+        return "-"
+    return percent(figure.value, num) if figure.interval else f"{figure.value:.4f}"
+
+
+def _ends(figure: "Figure", num: int) -> str:
+    if figure.interval is None:
+        return ""
+    return f"{percent(figure.interval[0], num)} to {percent(figure.interval[1], num)}"
+
+
+def _interval(figure: "Figure", num: int) -> str:
+    return f"  (95% interval {_ends(figure, num)})" if figure.interval else ""
+
+
+def _gain(figure: "Figure", num: int) -> str:
+    if figure.gain is None:
+        return ""
+    if figure.gain_interval is None:
+        return f"{figure.gain:+.4f}"
+    digits = 2 if num >= 1000 else 1
+    low, high = figure.gain_interval
+    return f"{100 * figure.gain:+.{digits}f} ({100 * low:+.{digits}f} to {100 * high:+.{digits}f})"
+
+
+def _record(
+    one: "Measurement", found: "tuple[Figure, ...]", scores: "Scores | MultiLabelScores"
+) -> dict[str, Any]:
+    from striate.score.calibration import calibration
+
+    calibrated = calibration(one.answers.logits, one.answers.labels, _temperature(one))
+    return {
+        "bundle": one.source,
+        "trained": one.trained,
+        "protocol": one.protocol.kind if one.protocol else None,
+        "views": one.views,
+        "done": one.words,
+        "images_per_s": one.images_per_s,
+        "split": one.answers.split,
+        "broken": [{"file": file, "reason": reason} for file, reason in one.broken],
+        "calibration": {"ece": calibrated.ece, "temperature": calibrated.temperature},
+        "figures": [figure.to_json() for figure in found],
+        **scores.to_json(),
+    }
+
+
+def _write_csv(results: Sequence[_Result], path: Path) -> None:
+    """Write one row for each figure, and for each class with its recall, of each network and protocol."""
+    from striate.cli.score_tables import class_rows
+    from striate.core.atomic import write_text_atomic
+
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    headings = ("bundle", "protocol", "split", "images", "what", "class", "value", "low", "high")
+    rows.writerow((*headings, "gain", "gain_low", "gain_high", "images_per_s"))
+    for one, found, scores in results:
+        kind = one.protocol.kind if one.protocol else ""
+        answers = one.answers
+        own = (one.source, kind, answers.split)
+        speed = "" if one.images_per_s is None else f"{one.images_per_s:.3f}"
+        for figure in found:
+            ends, gains = figure.interval or ("", ""), figure.gain_interval or ("", "")
+            number, gain = ("" if value is None else value for value in (figure.value, figure.gain))
+            num = len(answers.files)
+            rows.writerow((*own, num, figure.what, "", number, *ends, gain, *gains, speed))
+        for entry in class_rows(scores):
+            for what in ("recall", "precision", "f1", "average_precision"):
+                if entry.get(what) is None:
+                    continue
+                low, high = (entry[f"recall_{end}"] if what == "recall" else "" for end in ("low", "high"))
+                value = entry[what]
+                rows.writerow((*own, entry["images"], what, entry["class"], value, low, high, *[""] * 4))
+    # A name may hold anything, also what is no text.
+    write_text_atomic(path, text.getvalue().encode("utf-8", "backslashreplace").decode())

@@ -11,7 +11,7 @@ from striate.job.calibration import CalibrateResult, calibrate_bundle
 from striate.job.comparing import compare_runs
 from striate.job.comparison import Comparison
 from striate.job.ensembling import EnsembleResult, ensemble_bundles
-from striate.job.evaluation import EvaluateResult, evaluate_bundle
+from striate.job.evaluation import EvaluateResult, Measurement, answers_of, evaluate_bundle, measure
 from striate.job.exporting import ExportPrecisionChoice, export_bundle
 from striate.job.labelled import Split
 from striate.job.plan import CompileChoice
@@ -32,11 +32,13 @@ __all__ = [
     "EnsembleResult",
     "EvaluateResult",
     "ExportPrecisionChoice",
+    "Measurement",
     "PredictResult",
     "QuantizeResult",
     "ReportResult",
     "Split",
     "TrainResult",
+    "answers_of",
     "average_bundles",
     "bench",
     "blend_table",
@@ -47,6 +49,7 @@ __all__ = [
     "evaluate_bundle",
     "export_bundle",
     "export_torchvision",
+    "measure",
     "open_bundle",
     "open_weights",
     "predict_to_file",

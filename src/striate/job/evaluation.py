@@ -26,7 +26,6 @@ from striate.data.sources import Source
 from striate.data.views import SMALL_PX
 from striate.job.bundles import open_bundle
 from striate.job.labelled import DataChoice, LabelledImages, Split
-from striate.job.labelled import with_classes as _with_classes  # noqa: F401 (calibration.py, ingredients.py)
 from striate.job.members import broken_files, input_shape, pictures_of
 from striate.nets import build, find
 from striate.score.answers import Answers
@@ -180,6 +179,8 @@ def measure(
         for protocol in protocols:
             make_showing(protocol, record.preprocessing)  # a wrong size is told before anything is read
         dataset, members, words = reading.of(record)
+        if not trained:
+            words = words.partition(" (")[0]  # what it was trained on is no question
         pictures = pictures_of(dataset, members, record.preprocessing, batch_images, place)
         net.to(place)
         files = tuple(dataset.source.files[i] for i in members.tolist())

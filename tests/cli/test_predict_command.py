@@ -1,0 +1,161 @@
+"""``striate predict`` as a user runs it, and killed while it works."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.cli.main import main
+from striate.data.preprocess import Preprocessing
+from striate.nets import build
+from striate.weights.bundle import Bundle, save_bundle
+
+PRE = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=32, mean=(0.2,), std=(0.5,))
+NUM_IMAGES = 400
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("predict")
+    for name, seed in (("net", 0), ("other", 1)):
+        torch.manual_seed(seed)
+        state = build("lenet5_modern", num_classes=3).state_dict()
+        made = Bundle(net="lenet5_modern", classes=("x", "y", "z"), preprocessing=PRE, state=state)
+        save_bundle(made, root / f"{name}.safetensors")
+    (root / "photos").mkdir()
+    for k in range(NUM_IMAGES):
+        pixels = np.random.default_rng(k).integers(0, 256, (40, 40), np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / f"{k:03}.png", compress_level=1)
+    (root / "photos" / "100.png").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+def rows_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(place, tmp_path, run):
+    whole = tmp_path / "whole.csv"
+    code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", whole)
+    assert code == 1  # one image is broken
+    assert f"{NUM_IMAGES} images" in out
+    assert "100.png  empty file" in err
+    path = tmp_path / "killed.csv"
+    words = ["predict", "net.safetensors", "photos", "--out", str(path), "--batch", "2"]
+    command = [sys.executable, "-m", "striate.cli.main", *words]
+    kills = 0
+    for wanted in (10, 150):
+        process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            if path.exists() and path.read_bytes().count(b"\n") > wanted:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        process.wait()
+        kills += process.returncode == -signal.SIGKILL
+        with open(path, "ab") as file:
+            file.write(b"photos/torn")  # what a kill in the middle of a write leaves
+    assert kills >= 1
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "of them from before" in done.stdout
+    found = rows_of(path)
+    assert [row["file"] for row in found] == [f"photos/{k:03}.png" for k in range(NUM_IMAGES)]
+    for one, other in zip(found, rows_of(whole), strict=True):
+        assert one["class_1"] == other["class_1"]
+        assert one["error"] == other["error"]
+
+
+def test_a_complete_file_says_so_and_another_bundle_is_refused(place, tmp_path, run):
+    path = tmp_path / "p.jsonl"
+    photo = place / "photos" / "007.png"
+    assert run("predict", place / "net.safetensors", photo, "--out", path)[0] == 0
+    first = path.read_bytes()
+    code, out, err = run("predict", place / "net.safetensors", photo, "--out", path)
+    assert (code, err) == (0, "")
+    assert "p.jsonl is complete: 1 image, nothing to do\n" in out
+    for words, message in (
+        ([place / "other.safetensors", photo], "begun with bundle"),
+        ([place / "net.safetensors", place / "photos"], "begun with paths"),
+        ([place / "net.safetensors", photo, "--topk", "1"], "begun with topk"),
+        ([place / "net.safetensors", photo, "--engine", "torch"], "begun with engine"),
+    ):
+        code, out, err = run("predict", *words, "--out", path)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+    assert path.read_bytes() == first
+
+
+def test_engines_and_threads_agree(place, run):
+    answers = []
+    for words in (
+        ["--engine", "torch"],
+        ["--engine", "openvino"],
+        ["--threads", "1", "--batch", "1"],
+        ["--threads", "3", "--batch", "64"],
+    ):
+        code, out, err = run(
+            "predict", place / "net.safetensors", place / "photos", "--json", "--precision", "fp32", *words
+        )
+        assert code == 1
+        assert re.search(r"400 images in [\d.]+ s: [\d,.]+ images/s \((torch|openvino), fp32\)", err)
+        answers.append([json.loads(line) for line in out.splitlines()])
+    for other in answers[1:]:
+        for one, two in zip(answers[0], other, strict=True):
+            assert one["file"] == two["file"]
+            named = {p["class"]: p["probability"] for p in one["predictions"]}
+            assert {p["class"]: p["probability"] for p in two["predictions"]} == pytest.approx(
+                named, abs=2e-5
+            )
+
+
+def test_out_prints_a_record_for_programs(place, tmp_path, run):
+    path = tmp_path / "p.csv"
+    code, out, _ = run(
+        "predict", place / "net.safetensors", place / "photos" / "001.png", "-o", path, "--json"
+    )
+    record = json.loads(out)
+    assert code == 0
+    assert (record["num_images"], record["num_new"], record["num_broken"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engine", "tensorrt"], "expected an engine"),
+        (["--precision", "int4"], "expected a precision"),
+        (["--precision", "int8"], "striate quantize"),
+        (["--format", "xml"], "--format"),
+        (["--out", "p.xml"], ".csv or .jsonl"),
+    ],
+)
+def test_wrong_words_get_one_line(place, run, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("predict", place / "net.safetensors", place / "photos" / "001.png", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
