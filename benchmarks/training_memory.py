@@ -78,10 +78,9 @@ def take_steps(case: str, how: str) -> None:
         return total_loss(torch.nn.functional.cross_entropy, net, outputs, labels)
 
     def step() -> None:
-        loss = loss_of_step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss_of_step().backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     step()
     if how == "allocator":
@@ -94,7 +93,6 @@ def take_steps(case: str, how: str) -> None:
             peak = max(peak, total)
     else:
         there = [images, labels, *net.parameters(), *net.buffers()]
-        there += [weight.grad for weight in net.parameters() if weight.grad is not None]
         for moments in optimizer.state.values():
             there += [moment for moment in moments.values() if isinstance(moment, torch.Tensor)]
         before = sum(tensor.untyped_storage().nbytes() for tensor in there)

@@ -87,7 +87,7 @@ def compare(
                 recipe=recipe,
                 loss=make_loss(recipe, labels, 10, cpu),
                 run=RunFolder(Path(folder)),
-                save_best=lambda state, epoch, error: None,
+                save=lambda path, state, metrics: None,
                 key="",
                 seed=0,
                 device=cpu,

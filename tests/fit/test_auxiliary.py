@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from striate.core.errors import UsageError
+from striate.core.errors import NonFiniteLossError, UsageError
 from striate.data.batches import Pictures
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
@@ -83,7 +83,7 @@ def one_step(net, folder, out, **options):
         recipe=recipe,
         loss=make_loss(recipe, source.labels[members], 2, CPU),
         run=create_run(out, {}),
-        save_best=lambda *_: None,
+        save=lambda *_: None,
         key="x",
         seed=0,
         device=CPU,
@@ -97,24 +97,24 @@ def by_hand(before, images):
     """One step of gradient descent on the weighted sum of three cross-entropies, in NumPy.
 
     Returns:
-        The weights after it, the objective, and the share of wrong answers of the main scores.
+        The weights after it, and of the main scores alone the loss and the share of wrong answers.
     """
     x = images.double().numpy().reshape(len(images), -1)
     target = np.eye(2)[(x.mean(1) > 0.5).astype(int)]  # class b is lighter
     trunk = before["trunk.weight"]
     features = x @ trunk.T
-    after, objective, back = {}, 0.0, np.zeros_like(features)
+    after, back = {}, np.zeros_like(features)
     for key, share in (("fc.weight", 1.0), ("aux1.weight", WEIGHT), ("aux2.weight", WEIGHT)):
         scores = features @ before[key].T
         p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-        objective -= share * np.mean(np.log((p * target).sum(1)))
         slope = share * (p - target) / len(x)
         after[key] = before[key] - LR * slope.T @ features
         back += slope @ before[key]
         if key == "fc.weight":
+            loss = -np.mean(np.log((p * target).sum(1)))
             wrong = np.mean(scores.argmax(1) != target.argmax(1))
     after["trunk.weight"] = trunk - LR * back.T @ x
-    return after, objective, wrong
+    return after, loss, wrong
 
 
 def arrays(net):
@@ -135,14 +135,14 @@ def test_a_step_is_that_of_the_weighted_sum(noise, tmp_path, monkeypatch, compil
         compiled=compiled,
         progress=lambda stage, _, __, text="": notes.append(text) if stage == "note" else None,
     )
-    expected, objective, wrong = by_hand(before, net.images)
+    expected, loss, wrong = by_hand(before, net.images)
     got = arrays(net)
     assert notes == []
     assert got.keys() == expected.keys()
     for key in expected:
         np.testing.assert_allclose(got[key], expected[key], rtol=1e-4, atol=1e-6)
         assert np.abs(got[key] - before[key]).max() > 1e-3
-    assert row["train_loss"] == pytest.approx(objective, rel=1e-5)
+    assert row["train_loss"] == pytest.approx(loss, rel=1e-5)
     assert row["train_error"] == pytest.approx(wrong)
     assert wrong != 0.5  # else aux1's would be the same, 1 - wrong
 
@@ -155,6 +155,14 @@ def test_a_step_in_bf16_is_nearly_the_same(noise, tmp_path):
     for key, value in arrays(net).items():
         assert value.dtype == np.float64
         np.testing.assert_allclose(value, expected[key], atol=0.02)
+
+
+def test_an_auxiliary_loss_that_is_not_finite_stops_the_training(noise, tmp_path):
+    net = ThreeHeads()
+    with torch.no_grad():
+        net.aux2.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="the loss became nan"):
+        one_step(net, noise, tmp_path / "run")
 
 
 def test_total_loss_by_hand():

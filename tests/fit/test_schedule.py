@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from striate.fit.recipe import Recipe
-from striate.fit.schedule import Plateau, after_epoch, learning_rate
+from striate.fit.schedule import Plateau, after_epoch, cycle_ended, learning_rate
 
 
 def rates(steps_per_epoch=10, **fields):
@@ -56,3 +56,23 @@ def test_plateau_divides_by_ten_when_the_error_stalls_and_at_most_three_times():
     #         best  best stall drop best stall drop  stall drop, then no more
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
     assert learning_rate(recipe, 0, 1, plateau) == pytest.approx(1e-5)
+
+
+def test_cyclic_is_huangs_equation():
+    """Huang et al. 2017, eq. 2, with t from 1: T = 60 steps and M = 3 cycles of ceil(60 / 3) = 20."""
+    found = rates(epochs=6, schedule="cyclic", cycles=3)
+    expected = [0.5 * (math.cos(math.pi * ((t - 1) % 20) / 20) + 1) for t in range(1, 61)]
+    assert found == pytest.approx(expected)
+    assert [found[0], found[20], found[40]] == [1, 1, 1]
+    assert [found[10], found[30], found[50]] == pytest.approx([0.5] * 3)
+    assert max(found[19], found[39], found[59]) < 0.01
+
+
+def test_one_cycle_of_cyclic_is_the_cosine():
+    assert rates(schedule="cyclic", cycles=1) == pytest.approx(rates(schedule="cosine"))
+
+
+def test_the_ends_of_cycles():
+    recipe = Recipe(name="x", lr=1.0, epochs=12, schedule="cyclic", cycles=3)
+    assert [cycle_ended(recipe, epoch) for epoch in range(1, 13)] == [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]
+    assert cycle_ended(Recipe(name="x", lr=1.0, epochs=12, cycles=3), 4) == 0

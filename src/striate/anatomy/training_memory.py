@@ -36,7 +36,7 @@ class TrainingMemory:
         parameters: weights and biases, frozen ones too.
         buffers: what the network keeps besides, such as the statistics of batch normalisation.
         batch: images and labels.
-        gradients: of the parameters; during the forward pass those of the step before.
+        gradients: of the parameters, as far as they are there at the peak: none in the forward pass.
         optimizer_state: velocities (SGD) or first and second moments (AdamW).
         activations: what the forward pass keeps for the backward pass, as far as it is there at the peak.
         temporary: everything else at the peak: gradients of activations, what an operation makes and the
@@ -44,7 +44,7 @@ class TrainingMemory:
         kept_activations: all that the forward pass keeps for the backward pass; not a part of the sum.
         peak_row: the row of ``trace`` whose computation made the peak; ``loss`` behind the network.
         peak_phase: ``forward`` (with the loss) or ``backward``. The update never is: it works in place, on
-            less than the end of the forward pass holds.
+            what the end of the backward pass holds.
     """
 
     batch_images: int
@@ -91,8 +91,8 @@ def training_memory(
     """Predict the peak memory of training a network on a CPU, without running it on numbers.
 
     The step is that of ``striate train`` without ``torch.compile``: ``channels_last`` weights and images,
-    autocast for bf16, cross-entropy of each output, fused update, gradients of the step before freed between
-    forward and backward. It is the second step of a training, where gradients and optimizer state exist.
+    autocast for bf16, cross-entropy of each output, fused update, gradients freed behind it. It is the second
+    step of a training, where the optimizer's state exists.
     Outside of the count: the Python process with torch's code, and images that are decoded for later steps.
 
     Args:
@@ -277,8 +277,6 @@ class _State:
                 f"expected a network with trainable parameters, got {type(net).__name__} without any: set"
                 " requires_grad of what is to learn"
             )
-        for tensor in self.trainable:
-            tensor.grad = torch.empty_like(tensor)
         copies = 2 if optimizer == "adamw" else 1
         self.optimizer_state = [torch.empty_like(tensor) for tensor in self.trainable for _ in range(copies)]
         if optimizer == "adamw":
@@ -290,11 +288,9 @@ class _State:
             ("parameters", self.parameters.values()),
             ("buffers", self.buffers.values()),
             ("optimizer_state", self.optimizer_state),
-            ("gradients", [tensor.grad for tensor in self.trainable]),
         ):
             for tensor in tensors:
-                if isinstance(tensor, Tensor):
-                    ledger.add(tensor, kind)
+                ledger.add(tensor, kind)
 
 
 def _like(tensor: Tensor) -> Tensor:
@@ -323,8 +319,6 @@ def _take_step(
     with ledger:
         loss = _loss(net, state, images, labels, precision, ledger)
         kept_at = ledger.mark()
-        for tensor in state.trainable:
-            tensor.grad = None
         ledger.phase = "backward"
         loss.backward()
         for tensor in state.trainable:

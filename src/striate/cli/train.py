@@ -55,6 +55,14 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, order, augmentation and dropout; default 0.")
     ] = None,
+    snapshots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep so many networks of one training: the rate falls and restarts so many times"
+            " (--set schedule=cyclic --set cycles=N), and each fall leaves a bundle in RUN/snapshots.",
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     compile: Annotated[
@@ -79,6 +87,8 @@ def train(
 
     Example:  [bold]striate train my.net --data cifar10[/]
 
+    Example:  [bold]striate train lenet5_modern --data digits --epochs 30 --snapshots 5[/]
+
     Example:  [bold]striate train --resume runs/lenet5-digits-20260101-120000[/]
     """
     from striate import job
@@ -91,6 +101,7 @@ def train(
         given += [word for word, value in (("--arg", arguments), ("--strict", strict)) if value]
         given += ["--weights"] if weights is not None else []
         given += [] if seed is None else ["--seed"]
+        given += [] if snapshots is None else ["--snapshots"]
         for word, value in (("--precision", precision), ("--device", device), ("--compile", compile)):
             given += [word] if value != "auto" else []
         if given:
@@ -106,12 +117,17 @@ def train(
             raise UsageError(
                 f"expected images to learn from: striate train {net} --data FOLDER (or --data digits)"
             )
+        changes = pairs("--set", settings or [])
+        if snapshots is not None:
+            for key in {"schedule", "cycles"} & changes.keys():
+                raise UsageError(f"--snapshots sets {key} itself: leave out --set {key}={changes[key]}")
+            changes |= {"schedule": "cyclic", "cycles": str(snapshots)}
         with Listener() as listener:
             result = job.train(
                 net,
                 data,
                 recipe=recipe,
-                settings=pairs("--set", settings or []),
+                settings=changes,
                 epochs=epochs,
                 net_arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
                 weights=weights,
@@ -165,6 +181,18 @@ def _print(result: "TrainResult") -> None:
             err.print(f"  {file}: {reason}", highlight=False, markup=False)
     out.print(f"report  {escape(str(result.report))}", highlight=False, soft_wrap=True)
     out.print(f"bundle  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
+    if result.last is not None:
+        out.print(
+            f"last    {escape(str(result.last))}  (the last weights; the bundle holds an average)",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.snapshots:
+        out.print(
+            f"snapshots  {len(result.snapshots)} in {escape(str(result.snapshots[0].parent))}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _to_json(result: "TrainResult") -> dict[str, Any]:
@@ -172,6 +200,8 @@ def _to_json(result: "TrainResult") -> dict[str, Any]:
         "run": str(result.run),
         "bundle": str(result.bundle),
         "report": str(result.report),
+        "last": None if result.last is None else str(result.last),
+        "snapshots": [str(path) for path in result.snapshots],
         "split": result.split,
         "note": result.note,
         "scores": None if result.scores is None else result.scores.to_json(),

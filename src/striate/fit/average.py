@@ -10,9 +10,9 @@ class WeightAverage:
     """A running average of a network's parameters and floating-point buffers.
 
     ``ema``: ``a <- d a + (1 - d) w`` after every step, with d rising as (1 + t) / (10 + t) up to
-        ``ema_decay`` so that
-    the first steps are forgotten. ``polyak``: the mean of all iterates from ``polyak_start_epoch`` on.
-    Batch-norm statistics are averaged like weights; integer buffers are copied.
+    ``ema_decay`` so that the first steps are forgotten. ``polyak``: the mean of all iterates from
+    ``polyak_start_epoch`` on. Batch-norm statistics are averaged like weights; integer buffers are
+    copied.
 
     Paper: Polyak and Juditsky 1992 (the uniform mean); the exponential form is common practice.
     """

@@ -12,7 +12,7 @@ from striate.data.augment import Augmentation, CropFill
 from striate.data.preprocess import Interpolation
 
 OptimizerName = Literal["sgd", "krizhevsky", "nesterov", "adamw"]
-ScheduleName = Literal["constant", "steps", "plateau", "polynomial", "cosine", "one_cycle"]
+ScheduleName = Literal["constant", "steps", "plateau", "polynomial", "cosine", "one_cycle", "cyclic"]
 Averaging = Literal["none", "ema", "polyak"]
 Normalisation = Literal["dataset", "mean", "lenet", "imagenet", "half"]
 ClassWeights = Literal["none", "balanced"]
@@ -26,7 +26,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("brightness contrast saturation polyak_start_epoch", lambda v: v >= 0, "at least 0"),
     ("dropout", lambda v: v is None or 0 <= v < 1, "in [0, 1)"),
     ("clip_norm canvas_px", lambda v: v is None or v > 0, "above 0"),
-    ("plateau_patience_epochs", lambda v: v >= 1, "at least 1"),
+    ("plateau_patience_epochs cycles", lambda v: v >= 1, "at least 1"),
     ("resized_crop_area", lambda v: v is None or 0 < v[0] <= v[1] <= 1, "0 < smallest <= largest <= 1"),
 )
 
@@ -46,13 +46,15 @@ class Recipe:
         weight_decay: L2 coefficient (decoupled in adamw).
         decay_norm_and_bias: whether biases and batch-norm parameters decay too.
         clip_norm: largest gradient norm, or None.
-        schedule: course of the learning rate; the following five fields belong to it.
+        schedule: course of the learning rate; the following seven fields belong to it.
         step_epochs: ``steps``: epochs at which the rate is multiplied by ``step_factor``.
         step_factor: ``steps`` and ``plateau``: the factor.
         plateau_patience_epochs: ``plateau``: epochs without a lower validation error before a drop.
         plateau_drops: ``plateau``: drops before the rate stays where it is.
         polynomial_power: ``polynomial``: exponent of (1 - progress).
-        warmup_epochs: linear warm-up from zero (``one_cycle``: the length of its rise).
+        cycles: ``cyclic``: how often the rate falls from ``lr`` to zero; the weights at the end of each cycle
+            are kept as a snapshot. It divides ``epochs``.
+        warmup_epochs: linear warm-up from zero (``one_cycle``: the length of its rise; ``cyclic`` has none).
         label_smoothing: share of the target spread evenly over all classes, in [0, 1).
         class_weights: ``balanced`` weighs each class by the inverse of its frequency.
         average: ``ema`` or ``polyak`` tests an average of the weights instead of the last ones.
@@ -93,6 +95,7 @@ class Recipe:
     plateau_patience_epochs: int = 5
     plateau_drops: int = 3
     polynomial_power: float = 1.0
+    cycles: int = 1
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
     class_weights: ClassWeights = "none"
@@ -135,8 +138,23 @@ class Recipe:
             raise UsageError("recipe resized_crop_area replaces the padded crop: --set crop_pad_px=0")
         if self.schedule == "plateau" and self.val_fraction == 0:
             raise UsageError("recipe schedule plateau needs validation images: --set val_fraction=0.1")
+        if self.schedule == "cyclic":
+            self._check_cycles()
         if self.optimizer == "nesterov" and self.momentum == 0:
             raise UsageError("recipe optimizer nesterov: expected a momentum above 0, got 0: use sgd")
+
+    def _check_cycles(self) -> None:
+        if self.epochs % self.cycles:
+            whole = -(-self.epochs // self.cycles) * self.cycles
+            raise UsageError(
+                f"recipe cycles: expected whole epochs in each of the {self.cycles} cycles, got {self.epochs}"
+                f" epochs: --epochs {whole}, or another number of cycles"
+            )
+        if self.warmup_epochs:
+            raise UsageError(
+                f"recipe warmup_epochs: expected 0, since the cyclic schedule restarts at its peak, got"
+                f" {self.warmup_epochs:g}: --set warmup_epochs=0"
+            )
 
     @property
     def augmentation(self) -> Augmentation:

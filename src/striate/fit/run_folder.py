@@ -30,7 +30,8 @@ class RunFolder:
 
     ``run.json`` (recipe, data, seed, environment, command), ``metrics.csv`` (one row for each epoch),
     ``checkpoint.pt`` (the state to resume from), ``model.safetensors`` (the selected bundle),
-    ``report.html``.
+    ``report.html``. With an average of the weights also ``last.safetensors`` (the last ones, not averaged);
+    with a cyclic schedule ``snapshots/snapshot_1.safetensors`` and so on.
     """
 
     path: Path
@@ -56,6 +57,20 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def last(self) -> Path:
+        """The last weights as they were trained, where the selected ones are an average."""
+        return self.path / "last.safetensors"
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of the weights at the ends of the cycles."""
+        return self.path / "snapshots"
+
+    def snapshot(self, number: int) -> Path:
+        """Name the weights at the end of a cycle, counted from 1."""
+        return self.snapshots / f"snapshot_{number}.safetensors"
+
+    @property
     def start(self) -> Path:
         """The weights that the training began with, where it was given any."""
         return self.path / "start.safetensors"
@@ -64,6 +79,16 @@ class RunFolder:
     def report(self) -> Path:
         """The page to open."""
         return self.path / "report.html"
+
+
+def snapshot_files(run: RunFolder) -> tuple[Path, ...]:
+    """Return the snapshots that are there, first cycle first."""
+    found = [
+        (path.stem.removeprefix("snapshot_"), path) for path in run.snapshots.glob("snapshot_*.safetensors")
+    ]
+    return tuple(
+        path for _, path in sorted((int(number), path) for number, path in found if number.isdecimal())
+    )
 
 
 def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
@@ -77,7 +102,7 @@ def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
         WriteError: the folder can't be written to.
     """
     run = RunFolder(path)
-    if run.checkpoint.exists() or run.bundle.exists():
+    if run.checkpoint.exists() or run.bundle.exists() or snapshot_files(run):
         raise UsageError(
             f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out"
         )
@@ -89,6 +114,8 @@ def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
 def abandon_run(run: RunFolder) -> None:
     """Remove a run folder in which nothing was trained: a refused command leaves nothing."""
     with suppress(OSError):
+        if run.snapshots.is_dir() and not any(run.snapshots.iterdir()):
+            run.snapshots.rmdir()  # a first snapshot that could not be written
         if {entry.name for entry in run.path.iterdir()} <= {run.settings.name, run.start.name}:
             run.start.unlink(missing_ok=True)
             run.settings.unlink()

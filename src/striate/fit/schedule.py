@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, and the lectures' division by ten when the error stalls."""
+"""The learning rate as a function of the step: stairs, curves, cycles, and the division by ten at a stall."""
 
 import math
 from dataclasses import dataclass
@@ -42,9 +42,11 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, plateau: Plat
         plateau: memory of the plateau schedule.
 
     Paper: ``polynomial`` (1 - t)^power as in Caffe's quick GoogLeNet solver; ``cosine`` Loshchilov and Hutter
-        2017, eq. 5 without restarts; ``one_cycle`` Smith and Topin 2018.
+        2017, eq. 5 without restarts; ``one_cycle`` Smith and Topin 2018; ``cyclic`` Huang et al. 2017
+        (snapshot ensembles), eq. 2: M cycles over T steps, each from ``lr`` down a cosine.
     Departures: ``one_cycle`` rises linearly from lr/25 and falls by a cosine to lr/10,000 (the paper falls
-        linearly), and leaves the momentum constant.
+        linearly), and leaves the momentum constant. ``cyclic``: none; steps here count from 0, the paper's t
+        from 1.
     """
     epoch = step / steps_per_epoch
     total = recipe.epochs * steps_per_epoch
@@ -68,4 +70,20 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, plateau: Plat
         return recipe.lr * (1 - progress) ** recipe.polynomial_power
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    if recipe.schedule == "cyclic":
+        length = -(-total // recipe.cycles)
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step % length) / length))
     return recipe.lr
+
+
+def cycle_ended(recipe: Recipe, epoch: int) -> int:
+    """Return the number (from 1) of the cycle that an epoch is the last one of, or 0.
+
+    Args:
+        recipe: only ``cyclic`` has cycles.
+        epoch: counted from 1.
+    """
+    if recipe.schedule != "cyclic":
+        return 0
+    number, rest = divmod(epoch, recipe.epochs // recipe.cycles)
+    return 0 if rest else number
