@@ -8,9 +8,9 @@ The images of an archive are unpacked, repeated to ``--images`` files, and go th
 - ``onnxruntime``: the same loader, the network in ONNX Runtime's CPU provider, fp32
 - ``striate fp32``, ``bf16``, ``int8``: what ``striate predict`` runs; int8 is calibrated on 64 of the images
 
-Every measurement is a process of its own; its clock starts when network, engine and loader are made, and stops
-after the last image. Rounds go over all ways in turn, so that a busy machine slows them alike. Numbers are
-medians with the range; ratios are medians of the rounds' ratios.
+Every measurement is a process of its own; its clock starts when network and engine are made, and stops after
+the last image. Rounds go over all ways in turn, so that a busy machine slows them alike. Numbers are medians
+with the range; ratios are medians of the rounds' ratios.
 
 Then: the latency of a single image (ResNet-50), and the time from the command to the first line it prints
 (ResNet-18, the second start, so that the disk cache is warm).
@@ -206,7 +206,7 @@ def _classifier(way: str, network: str, folder: Path, cache: Path) -> Callable[[
 
 
 def measure_folder(way: str, network: str, folder: Path, cache: Path) -> dict[str, float]:
-    """Classify the folder once, after a first pass over a few of its images."""
+    """Classify the folder once."""
     run = _classifier(way, network, folder, cache)
     started = time.perf_counter()
     done = run()
@@ -295,14 +295,16 @@ def _once(words: list[str]) -> dict[str, float] | None:
     return record
 
 
-def _rows(found: dict[str, list[float]], against: str, network: str) -> Iterator[str]:
+def _rows(
+    found: dict[str, list[float]], against: str, network: str, targets: dict[tuple[str, str, str], float]
+) -> Iterator[str]:
     for way, values in found.items():
         spread = f"{min(values):.1f}-{max(values):.1f}"
         row = f"{network:10} {way:14}{statistics.median(values):>10.1f}  {spread:>14}"
         if against in found and way != against:
             ratios = [a / b for a, b in zip(values, found[against], strict=False)]
             row += f"{statistics.median(ratios):>8.2f}x"
-            if target := TARGETS.get((network, way, against)):
+            if target := targets.get((network, way, against)):
                 row += f"  (aim {target}x: {'met' if statistics.median(ratios) >= target else 'missed'})"
         yield row
 
@@ -349,7 +351,7 @@ def main() -> None:
                     if record := _once(["folder", way, network, str(folder), str(cache)]):
                         speeds.setdefault(way, []).append(record["images_per_s"])
             print(f"\n{'folder':25}{'images/s':>10}  {'range':>14}  against torchvision")
-            print(*_rows(speeds, "torchvision", network), sep="\n", flush=True)
+            print(*_rows(speeds, "torchvision", network, TARGETS), sep="\n", flush=True)
         latencies: dict[str, list[float]] = {}
         for _ in range(options.rounds):
             for way in ways:
@@ -358,7 +360,7 @@ def main() -> None:
                 ):
                     latencies.setdefault(way, []).append(record["milliseconds"])
         print(f"\n{'one image':25}{'ms':>10}  {'range':>14}  against torchvision (aim 0.4x)")
-        print(*_rows(latencies, "torchvision", "resnet50"), sep="\n", flush=True)
+        print(*_rows(latencies, "torchvision", "resnet50", {}), sep="\n", flush=True)
         starts = [
             record["seconds"]
             for _ in range(options.rounds)

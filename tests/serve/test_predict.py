@@ -108,4 +108,4 @@ def test_a_long_stream_needs_no_more_memory_than_a_short_one(trained):
     results = predict(*trained, stream(10**9), batch_images=4, threads=2)  # an endless stream answers at once
     next(results)
     results.close()
-    assert asked <= 20
+    assert asked <= 40  # ten batches, whatever the engine keeps in flight

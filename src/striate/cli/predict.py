@@ -1,16 +1,16 @@
 """``striate predict``."""
 
-import csv
-import json as json_module
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from striate.cli.show import err, out
+from striate.cli.show import Listener, err, out
 from striate.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
     paths: Annotated[list[Path], typer.Argument(help="Images, folders, archives (.tar, .tar.gz, .zip).")],
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write a .csv or .jsonl file; the same command again goes on with it."
+        ),
+    ] = None,
     topk: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
-    format: Annotated[str, typer.Option(help="table, csv or jsonl; all three stream.")] = "table",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="table, csv or jsonl on the screen; all three stream.")
+    ] = "table",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 16,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to decode and to compute with; all cores if not given.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl.")] = False,
 ) -> None:
@@ -31,53 +43,152 @@ def predict(
 
     Broken images are named with their reason and don't stop the others; the exit code is then 1.
 
+    With --out a run that was killed goes on where it stopped: one row for each image, none twice.
+
     Example:  [bold]striate predict runs/demo photo.jpg holiday/ --topk 3 --format csv[/]
+
+    Example:  [bold]striate predict runs/demo holiday/ --out predictions.csv[/]
     """
-    from striate.core.devices import pick_device, pick_precision
+    if out_file is not None:
+        _to_file(
+            bundle,
+            paths,
+            out_file,
+            topk=topk,
+            engine=engine,
+            precision=precision,
+            batch=batch,
+            threads=threads,
+            device=device,
+            json=json,
+        )
+        return
     from striate.job import open_bundle
-    from striate.serve.predict import find_images
-    from striate.serve.predict import predict as run
+    from striate.serve.engine import open_engine
+    from striate.serve.predict import find_images, predict_with
 
     if format not in ("table", "csv", "jsonl"):
         raise UsageError(f"expected --format table, csv or jsonl, got {format!r}")
     net, record = open_bundle(bundle)
-    place = pick_device(device)  # type: ignore[arg-type]
-    predictions = run(
-        net.to(place),
+    items = find_images(paths)
+    opened = open_engine(
+        net,
         record,
-        find_images(paths),
-        topk=topk,
+        engine=engine,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
         batch_images=batch,
-        device=place,
-        precision=pick_precision(precision, place),  # type: ignore[arg-type]
+        threads=threads,
+        device=device,  # type: ignore[arg-type]
     )
     kind: Literal["table", "csv", "jsonl"] = "jsonl" if json else format  # type: ignore[assignment]
-    good, broken = _write(predictions, kind, min(topk, len(record.classes)))
+    started = time.perf_counter()
+    with (
+        closing(opened),
+        closing(predict_with(opened, record, items, topk=topk, threads=threads)) as predictions,
+    ):
+        good, broken = _write(predictions, kind, min(topk, len(record.classes)))
+    seconds = time.perf_counter() - started
     if broken:
         err.print(f"[yellow]{broken} of {good + broken} images could not be read[/]", highlight=False)
+    if good:
+        _print_speed(good + broken, seconds, opened.name, opened.precision)
+    if broken:
         raise typer.Exit(1)
     if not good:
-        raise DataError(f"no images in {', '.join(map(str, paths))}: expected files such as .jpg or .png")
+        raise _no_images(paths)
 
 
-def _write(predictions: "Iterable[Prediction]", kind: str, columns: int) -> tuple[int, int]:
+def _to_file(
+    bundle: Path,
+    paths: list[Path],
+    path: Path,
+    *,
+    topk: int,
+    engine: str,
+    precision: str,
+    batch: int,
+    threads: int | None,
+    device: str,
+    json: bool,
+) -> None:
+    from striate.job import predict_to_file
+
+    with Listener() as progress:
+        result = predict_to_file(
+            bundle,
+            paths,
+            path,
+            topk=topk,
+            engine=engine,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            batch_images=batch,
+            threads=threads,
+            device=device,  # type: ignore[arg-type]
+            progress=progress,
+        )
+    before = result.num_images - result.num_new
+    if not result.num_images:
+        raise _no_images(paths)
+    if json:
+        import json as json_module
+
+        record = {
+            "file": str(path),
+            "num_images": result.num_images,
+            "num_new": result.num_new,
+            "num_broken": result.num_broken,
+            "seconds": round(result.seconds, 3),
+            "engine": result.engine,
+            "precision": result.precision,
+        }
+        print(json_module.dumps(record))
+    elif not result.num_new:
+        line = f"{escape(str(path))} is complete: {_images(before)}, nothing to do"
+        out.print(line, highlight=False, soft_wrap=True)
+    else:
+        earlier = f", {before:,} of them from before" if before else ""
+        line = f"{escape(str(path))}: {_images(result.num_images)}{earlier}"
+        out.print(line, highlight=False, soft_wrap=True)
+    for one in result.broken:
+        err.print(f"{escape(one.file)}  [red]{escape(one.error or '')}[/]", highlight=False, soft_wrap=True)
+    if result.num_broken:
+        of = f"{result.num_broken:,} of {result.num_images:,} images could not be read"
+        err.print(f"[yellow]{of}[/] (column error of {escape(path.name)})", highlight=False, soft_wrap=True)
+    if result.num_new:
+        _print_speed(result.num_new, result.seconds, result.engine, result.precision)
+    if result.num_broken:
+        raise typer.Exit(1)
+
+
+def _print_speed(num_images: int, seconds: float, engine: str, precision: str) -> None:
+    rate = num_images / max(seconds, 1e-9)
+    line = f"{_images(num_images)} in {seconds:.1f} s: {rate:,.1f} images/s ({engine}, {precision})"
+    err.print(f"[dim]{line}[/]", highlight=False)
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number:,} images"
+
+
+def _no_images(paths: list[Path]) -> DataError:
+    return DataError(f"no images in {', '.join(map(str, paths))}: expected files such as .jpg or .png")
+
+
+def _write(predictions: "Iterable[Prediction]", kind: str, num_named: int) -> tuple[int, int]:
     """Print predictions as they come; return how many were good and how many broken."""
+    from striate.serve.output import CsvRows, JsonRows
+
     good = broken = 0
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    if kind == "csv":
-        heads = [f"{what}_{k}" for k in range(1, columns + 1) for what in ("class", "probability")]
-        table.writerow(["file", *heads, "error"])
+    rows = CsvRows(num_named) if kind == "csv" else JsonRows()
+    if kind != "table":
+        sys.stdout.write(rows.head())
     for prediction in predictions:
         broken += prediction.error is not None
         good += prediction.error is None
-        if kind == "jsonl":
-            ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.ranked]
-            record = {"file": prediction.file, "predictions": ranked, "error": prediction.error}
-            print(json_module.dumps(record, ensure_ascii=False), flush=True)
-        elif kind == "csv":
-            cells = [cell for name, p in prediction.ranked for cell in (name, f"{p:.6f}")]
-            cells += [""] * (2 * columns - len(cells))
-            table.writerow([prediction.file, *cells, prediction.error or ""])
+        if kind != "table":
+            sys.stdout.write(rows.line(prediction))
+            if kind == "jsonl":
+                sys.stdout.flush()
         elif prediction.error is not None:
             out.print(
                 f"{escape(prediction.file)}  [red]{escape(prediction.error)}[/]",

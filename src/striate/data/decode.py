@@ -33,6 +33,7 @@ from PIL import (  # the plugins register themselves when they are imported
     IcoImagePlugin,  # noqa: F401
     Image,
     ImageCms,
+    ImageFile,
     Jpeg2KImagePlugin,  # noqa: F401
     JpegImagePlugin,
     MpoImagePlugin,  # noqa: F401
@@ -48,6 +49,7 @@ from PIL import (  # the plugins register themselves when they are imported
 )
 
 from striate.core.errors import BrokenImageError
+from striate.data.jpeg import decode_jpeg
 from striate.data.libtiff import silence_libtiff
 
 silence_libtiff()
@@ -142,11 +144,14 @@ def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixe
                 file, f"too large to decode safely: {width} x {height} pixels, the limit is {max_pixels:,}"
             )
         scaled = False
+        fast = decode_jpeg(data, opened, min_side_px) if kind == "JPEG" else None
         if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
             scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
-        opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
+        if fast is None:
+            opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
         orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
-        image = _to_eight_bits(opened, grey_file=kind == "PNG" and data[25:26] in (b"\0", b"\4"))
+        grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
+        image = _to_eight_bits(opened if fast is None else fast, grey_file=grey_file)
     turn = _UPRIGHT.get(orientation)
     if turn is not None:
         image = image.transpose(turn)
@@ -198,7 +203,7 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
         white = Image.new(colour.mode, colour.size, "white")
         white.paste(colour, mask=alpha)
         colour = white
-    if colour is image:  # a plain picture, not a file object that holds on to its bytes
+    if isinstance(colour, ImageFile.ImageFile):  # a plain picture, not one that holds on to its file's bytes
         colour = image.copy()
     return colour
 

@@ -159,7 +159,7 @@ class Subsampling(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map ``N x C x H x W`` to ``N x C x H/2 x W/2``; a last odd row or column is not read."""
-        sums = functional.avg_pool2d(maps, 2, stride=2, divisor_override=1)
+        sums = 4 * functional.avg_pool2d(maps, 2, stride=2)  # exact: 4 is a power of 2
         return sums * self.coefficient[:, None, None] + self.bias[:, None, None]
 
 

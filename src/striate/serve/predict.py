@@ -1,25 +1,32 @@
 """Predicting files, folders and archives: a stream in, a stream out, in constant memory."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.devices import Precision, autocast_dtype
-from striate.core.errors import BrokenImageError, DataError, UsageError
+from striate.core.devices import DeviceChoice
+from striate.core.errors import UsageError
 from striate.data.archives import is_archive, open_archive
-from striate.data.batches import ordered_map
-from striate.data.decode import decode
 from striate.data.folders import read_image_file
 from striate.data.layout import has_image_extension, printable
-from striate.data.preprocess import decode_side_px, normalise, to_pixels
+from striate.serve.engine import (
+    BATCH_IMAGES,
+    Engine,
+    EngineChoice,
+    EnginePrecisionChoice,
+    open_engine,
+)
+from striate.serve.pipeline import Item, answer
 from striate.weights.bundle import Bundle
+
+__all__ = ["Item", "Prediction", "find_images", "predict", "predict_with", "rank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +43,6 @@ class Prediction:
     file: str
     ranked: tuple[tuple[str, float], ...]
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An image that may be read: its name and how to get its bytes."""
-
-    file: str
-    read: Callable[[], bytes]
 
 
 def find_images(paths: Iterable[str | Path]) -> Iterator[Item]:
@@ -79,22 +78,56 @@ def predict(
     items: Iterable[Item],
     *,
     topk: int = 5,
-    batch_images: int = 32,
+    batch_images: int = BATCH_IMAGES,
     threads: int | None = None,
-    device: torch.device | str = "cpu",
-    precision: Precision = "fp32",
-) -> Iterator[Prediction]:
-    """Classify a stream of images; results come batch by batch, in the order of the items.
+    device: DeviceChoice = "cpu",
+    engine: EngineChoice = "auto",
+    precision: EnginePrecisionChoice = "fp32",
+) -> Generator[Prediction, None, None]:
+    """Classify a stream of images with an engine that is opened for it and closed at the end.
 
     Args:
-        net: the network of ``open_bundle``, in eval mode, on ``device``.
-        bundle: gives classes and preprocessing.
-        items: any number of images; at most three batches of them are in memory.
+        net: the network of ``open_bundle``, in eval mode.
+        bundle: gives classes, preprocessing and temperature.
+        items: any number of images.
         topk: how many classes to name, at least 1; all there are if fewer.
         batch_images: images in a forward pass.
-        threads: decoding threads; None takes one for each core.
-        device: where the network is.
+        threads: threads that decode, and threads that compute; None takes one for each core.
+        device: where the torch engine computes.
+        engine: see ``serve.engine.open_engine``.
         precision: of the forward pass.
+
+    Yields:
+        One ``Prediction`` for each item, in their order, broken images included (``error`` says why).
+
+    Raises:
+        UsageError: ``topk`` below 1, or an engine or precision that is not there.
+    """
+    check_topk(topk)
+    opened = open_engine(
+        net,
+        bundle,
+        engine=engine,
+        precision=precision,
+        batch_images=batch_images,
+        threads=threads,
+        device=device,
+    )
+    with closing(opened), closing(predict_with(opened, bundle, items, topk=topk, threads=threads)) as found:
+        yield from found
+
+
+def predict_with(
+    engine: Engine, bundle: Bundle, items: Iterable[Item], *, topk: int = 5, threads: int | None = None
+) -> Generator[Prediction, None, None]:
+    """Classify a stream of images with an engine that is open; results come batch by batch, in order.
+
+    Args:
+        engine: of ``open_engine``, for this bundle.
+        bundle: gives classes, preprocessing and temperature.
+        items: any number of images; a few batches of them are in memory.
+        topk: how many classes to name, at least 1; all there are if fewer.
+        threads: that decode; None takes one for each core.
 
     Yields:
         One ``Prediction`` for each item, broken images included (``error`` says why).
@@ -102,61 +135,42 @@ def predict(
     Raises:
         UsageError: ``topk`` below 1.
     """
+    check_topk(topk)
+    with closing(answer(engine, bundle.preprocessing, items, threads=threads)) as answers:
+        for one in answers:
+            ranked = () if one.logits is None else rank(one.logits, bundle, topk)
+            yield Prediction(one.file, ranked, one.error)
+
+
+def rank(logits: NDArray[np.float32], bundle: Bundle, topk: int) -> tuple[tuple[str, float], ...]:
+    """Name the most probable classes of one image.
+
+    Args:
+        logits: ``K`` values.
+        bundle: gives classes, temperature, and whether the classes are independent of each other.
+        topk: how many classes to name.
+
+    Returns:
+        (class name, probability), falling; of equal ones the first class first.
+    """
+    scaled = logits.astype(np.float64) / bundle.temperature
+    if bundle.multi_label:
+        probabilities = np.exp(-np.logaddexp(0.0, -scaled))
+    else:
+        powers = np.exp(scaled - scaled.max())
+        probabilities = powers / powers.sum()
+    best = np.argsort(-probabilities, kind="stable")[:topk]
+    return tuple((bundle.classes[k], float(probabilities[k])) for k in best.tolist())
+
+
+def check_topk(topk: int) -> None:
+    """Refuse to name no classes.
+
+    Raises:
+        UsageError: ``topk`` is below 1.
+    """
     if topk < 1:
         raise UsageError(f"expected --topk of at least 1, got {topk}")
-    side = decode_side_px(bundle.preprocessing)
-
-    def prepare(item: Item) -> tuple[str, NDArray[np.uint8] | None, str | None]:
-        try:
-            image = decode(item.read(), file=item.file, min_side_px=side)
-            return item.file, to_pixels(image, bundle.preprocessing), None
-        except BrokenImageError as error:
-            return item.file, None, error.reason
-        except DataError as error:
-            return item.file, None, str(error)
-
-    ready = ordered_map(prepare, items, threads or os.cpu_count() or 1, ahead=2 * batch_images)
-    for group in _groups(ready, batch_images):
-        good = [pixels for _, pixels, _ in group if pixels is not None]
-        ranked = iter(_rank(net, bundle, good, topk, torch.device(device), precision) if good else ())
-        for file, pixels, error in group:
-            yield Prediction(file, () if pixels is None else next(ranked), error)
-
-
-def _rank(
-    net: nn.Module,
-    bundle: Bundle,
-    pixels: Sequence[NDArray[np.uint8]],
-    topk: int,
-    device: torch.device,
-    precision: Precision,
-) -> list[tuple[tuple[str, float], ...]]:
-    dtype = autocast_dtype(precision)
-    images = normalise(torch.from_numpy(np.stack(pixels)).to(device), bundle.preprocessing)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
-    ):
-        logits = net(images).float() / bundle.temperature
-    probabilities = logits.sigmoid() if bundle.multi_label else logits.softmax(1)
-    values, places = probabilities.cpu().sort(dim=1, descending=True, stable=True)
-    return [
-        tuple((bundle.classes[k], p) for k, p in zip(row_places[:topk], row_values[:topk], strict=True))
-        for row_places, row_values in zip(places.tolist(), values.tolist(), strict=True)
-    ]
-
-
-def _groups(
-    items: Iterator[tuple[str, NDArray[np.uint8] | None, str | None]], size: int
-) -> Iterator[list[tuple[str, NDArray[np.uint8] | None, str | None]]]:
-    group: list[tuple[str, NDArray[np.uint8] | None, str | None]] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _in_archive(path: Path) -> Iterator[Item]:

@@ -1,0 +1,45 @@
+"""The fast way through a JPEG: libjpeg-turbo without Pillow's block-wise reading.
+
+Pillow feeds its decoder 64 KiB at a time and takes Python's lock in between; ``simplejpeg`` decodes the whole
+file at once. Both run libjpeg-turbo with the same settings, so the pixels are the same to the bit. Whatever
+is out of the ordinary (CMYK, damage, warnings of the decoder) is left to Pillow.
+"""
+
+import numpy as np
+import simplejpeg
+from PIL import Image, JpegImagePlugin
+
+_COLOUR_SPACES = {"RGB": "RGB", "L": "GRAY"}
+
+
+def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> Image.Image | None:
+    """Decode a JPEG that Pillow has opened and not yet loaded.
+
+    Args:
+        data: the whole file.
+        opened: what ``PIL.Image.open`` made of it: its header has been read and its size is accepted.
+        min_side_px: the shorter side that is wanted: decoded at 1/2, 1/4 or 1/8, as Pillow's ``draft`` would,
+            as long as the shorter side stays at least this long. None: full size.
+
+    Returns:
+        The picture, of the mode and with the ``info`` of ``opened``; None if Pillow has to decode it.
+    """
+    space = _COLOUR_SPACES.get(opened.mode)
+    if space is None or not isinstance(opened, JpegImagePlugin.JpegImageFile):
+        return None
+    width, height = opened.size
+    reduced = 1
+    if min_side_px is not None:
+        reduced = max(s for s in (1, 2, 4, 8) if s == 1 or min(width, height) // min_side_px >= s)
+    size = (-(-width // reduced), -(-height // reduced))
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, space, min_height=size[1], min_width=size[0], min_factor=reduced, strict=True
+        )
+    except ValueError:  # damage, or a warning: Pillow decides what becomes of it
+        return None
+    if pixels.shape[:2] != (size[1], size[0]):
+        return None
+    picture = Image.fromarray(np.squeeze(pixels, 2) if space == "GRAY" else pixels)
+    picture.info = opened.info
+    return picture

@@ -1,0 +1,124 @@
+"""The OpenVINO engine: the fastest way to run these networks on a CPU."""
+
+import queue
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.core.devices import has_bf16
+from striate.core.errors import UsageError
+
+from striate.serve.intel import import_openvino
+
+
+class OpenvinoEngine:
+    """Runs an OpenVINO model on the CPU; see ``serve.engine.Engine``."""
+
+    name: Literal["openvino"] = "openvino"
+
+    def __init__(
+        self,
+        model: Any,
+        precision: Literal["fp32", "bf16", "int8"],
+        batch_images: int,
+        *,
+        latency: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        """Compile a model.
+
+        Args:
+            model: an ``openvino.Model`` from ``N x H x W x C`` uint8 pixels to ``N x K`` logits, N open.
+            precision: what to compute in; ``int8`` needs a quantized model.
+            batch_images: the most images in a forward pass.
+            latency: all cores on one batch, instead of several batches at once.
+            threads: threads that compute; None takes all cores.
+        """
+        ov = import_openvino()
+        self.precision = precision
+        self.batch_images = batch_images
+        in_bf16 = precision == "bf16" or (precision == "int8" and has_bf16(torch.device("cpu")))
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT",
+        }
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
+        self._tensor = ov.Tensor
+        self._compiled = ov.Core().compile_model(model, "CPU", config)
+        self._num_classes = int(self._compiled.output(0).get_partial_shape()[1].get_length())
+        self._size = tuple(int(d.get_length()) for d in list(self._compiled.input(0).get_partial_shape())[1:])
+        self._num_requests = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self._num_requests):
+            self._free.put(self._compiled.create_infer_request())
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the network on some images, in parts if they are many; threads may call it at once."""
+        self._check(pixels)
+        found = np.empty((len(pixels), self._num_classes), np.float32)
+        if not len(pixels):
+            return found
+        request = self._free.get()
+        try:
+            for start in range(0, len(pixels), self.batch_images):
+                part = pixels[start : start + self.batch_images]
+                self._start(request, part)
+                request.wait()
+                found[start : start + len(part)] = request.get_output_tensor(0).data
+        finally:
+            self._free.put(request)
+        return found
+
+    def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
+        """Run the network on batches in order, as many at once as the cores like, and one more waiting."""
+        free = [self._compiled.create_infer_request() for _ in range(self._num_requests + 1)]
+        running: deque[tuple[Any, NDArray[np.uint8]]] = deque()  # with the pixels, which must stay in memory
+        try:
+            for pixels in batches:
+                self._check(pixels)
+                if not len(pixels) or len(pixels) > self.batch_images:  # rare: not worth a request in flight
+                    while running:
+                        yield self._finish(running, free)
+                    yield self.logits(pixels)
+                    continue
+                if not free:
+                    yield self._finish(running, free)
+                request = free.pop()
+                running.append((request, self._start(request, pixels)))
+            while running:
+                yield self._finish(running, free)
+        finally:
+            for request, _ in running:
+                request.wait()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._free = queue.SimpleQueue()
+        self._compiled = None
+
+    def _start(self, request: Any, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        whole = np.require(pixels, requirements=("C", "W"))  # OpenVINO shares no memory it may not write
+        request.start_async({0: self._tensor(whole, shared_memory=True)})
+        return whole
+
+    def _finish(self, running: deque[tuple[Any, NDArray[np.uint8]]], free: list[Any]) -> NDArray[np.float32]:
+        request, _ = running[0]
+        request.wait()
+        found = np.array(request.get_output_tensor(0).data, np.float32)
+        running.popleft()
+        free.append(request)
+        return found
+
+    def _check(self, pixels: NDArray[np.uint8]) -> None:
+        if self._compiled is None:
+            raise UsageError("this engine has been closed: open another one")
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != self._size:
+            raise UsageError(
+                f"expected uint8 pixels of N x {' x '.join(map(str, self._size))},"
+                f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
+            )

@@ -1,0 +1,46 @@
+"""OpenVINO, imported without its telemetry.
+
+``import openvino`` sends an event to Google Analytics and writes a client id to ``~/intel`` where the package
+``openvino_telemetry`` is installed, as it is by default. Without that package OpenVINO falls back on a stub
+of its own that does nothing: striate lets it find none. A program that imported OpenVINO itself before keeps
+what it chose.
+"""
+
+import sys
+import threading
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from striate.core.errors import UsageError
+
+_TELEMETRY = ("openvino_telemetry", "openvino_telemetry.backend")
+_lock = threading.Lock()
+
+
+def has_openvino() -> bool:
+    """Say whether OpenVINO is installed, without importing it."""
+    return "openvino" in sys.modules or find_spec("openvino") is not None
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO so that it sends nothing and writes nothing.
+
+    Raises:
+        UsageError: it is not installed, or does not work on this machine.
+    """
+    with _lock:
+        if "openvino" in sys.modules:
+            return sys.modules["openvino"]
+        hidden = [name for name in _TELEMETRY if name not in sys.modules]
+        try:
+            for name in hidden:
+                sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
+            return import_module("openvino")
+        except ImportError as error:
+            raise UsageError(
+                f"OpenVINO can't be imported ({error}): pip install openvino, or use --engine torch"
+            ) from None
+        finally:
+            for name in hidden:
+                sys.modules.pop(name, None)

@@ -1,0 +1,297 @@
+"""Predictions in a file that a killed run can go on with: one row for each image, none twice, none lost.
+
+Beside ``predictions.csv`` lies ``predictions.csv.json``, which says what made it: the bundle (by the hash of
+its file), engine, precision, the paths that were asked for, the number of classes named. A run goes on only
+with a file that the same question began. Rows are written whole and in the order of the images; a kill can
+tear only the last one, which is cut off and made again.
+"""
+
+import csv
+import io
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from striate.core.atomic import write_text_atomic
+from striate.core.errors import DataError, UsageError, WriteError
+from striate.data.layout import printable
+from striate.serve.pipeline import Item
+from striate.serve.predict import Prediction
+
+RowFormat = Literal["csv", "jsonl"]
+
+_SYNC_S = 5.0  # a power cut loses at most this much; a kill loses nothing that was written
+
+
+class Rows(Protocol):
+    """How predictions become lines of text and back."""
+
+    def head(self) -> str:
+        """Return the first line, with its end, or nothing."""
+        ...
+
+    def line(self, prediction: Prediction) -> str:
+        """Write one prediction as one line, with its end."""
+        ...
+
+    def read(self, line: str) -> tuple[str, bool]:
+        """Return the file that a line is of, and whether the image could be read.
+
+        Raises:
+            ValueError: it is no line of this format.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRows:
+    """Columns ``file, class_1, probability_1, class_2, ..., error``; broken images have empty cells.
+
+    Attributes:
+        num_named: classes named for each image.
+    """
+
+    num_named: int
+
+    def head(self) -> str:
+        """Return the names of the columns."""
+        names = [f"{what}_{k}" for k in range(1, self.num_named + 1) for what in ("class", "probability")]
+        return _csv_line(["file", *names, "error"])
+
+    def line(self, prediction: Prediction) -> str:
+        """Write one prediction."""
+        cells = [cell for name, p in prediction.ranked for cell in (printable(name), f"{p:.6f}")]
+        cells += [""] * (2 * self.num_named - len(cells))
+        return _csv_line([prediction.file, *cells, prediction.error or ""])
+
+    def read(self, line: str) -> tuple[str, bool]:
+        """Return file and whether it could be read."""
+        [cells] = csv.reader([line], strict=True)
+        if len(cells) != 2 * self.num_named + 2:
+            raise ValueError(f"{len(cells)} columns")
+        return cells[0], not cells[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRows:
+    """One JSON object a line: ``file``, ``predictions`` (``class``, ``probability``), ``error``."""
+
+    def head(self) -> str:
+        """Return nothing: every line is a prediction."""
+        return ""
+
+    def line(self, prediction: Prediction) -> str:
+        """Write one prediction."""
+        ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.ranked]
+        record = {"file": prediction.file, "predictions": ranked, "error": prediction.error}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+    def read(self, line: str) -> tuple[str, bool]:
+        """Return file and whether it could be read."""
+        record = json.loads(line)
+        if not isinstance(record, dict) or not isinstance(record.get("file"), str) or "error" not in record:
+            raise ValueError("no prediction")
+        return record["file"], record["error"] is None
+
+
+def rows_for(path: Path, num_named: int) -> Rows:
+    """Choose the format by the file's extension.
+
+    Raises:
+        UsageError: it is neither ``.csv`` nor ``.jsonl``.
+    """
+    if path.suffix == ".csv":
+        return CsvRows(num_named)
+    if path.suffix == ".jsonl":
+        return JsonRows()
+    raise UsageError(f"--out {path}: expected a name that ends in .csv or .jsonl")
+
+
+@dataclass(slots=True)
+class PredictionFile:
+    """A file of predictions, open for more rows; made by ``open_predictions``.
+
+    Attributes:
+        path: where it is.
+        num_before: rows that were there when it was opened.
+        num_broken: rows of images that could not be read, of this run and earlier ones.
+        num_written: rows of this run.
+    """
+
+    path: Path
+    num_before: int
+    num_broken: int
+    num_written: int = 0
+    _rows: Rows = field(repr=False, kw_only=True)
+    _file: IO[bytes] = field(repr=False, kw_only=True)
+    _end: int = field(repr=False, kw_only=True)
+    _synced_s: float = field(default=0.0, repr=False)
+
+    def missing(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items that have no row yet, in their order.
+
+        Rows and items are compared side by side, so that nothing is held in memory as long as they agree.
+        Where images came or went since the file was begun, the names of the other rows are read in.
+        """
+        done = self._names()
+        others: Counter[str] | None = None
+        for item in items:
+            if others is None:
+                name = next(done, None)
+                if name == item.file:
+                    continue
+                others = Counter(done)
+                if name is not None:
+                    others[name] += 1
+            if others[item.file]:
+                others[item.file] -= 1
+            else:
+                yield item
+
+    def write(self, prediction: Prediction) -> None:
+        """Append one row.
+
+        Raises:
+            WriteError: the disk is full; the rows before stay.
+        """
+        try:
+            self._file.write(self._rows.line(prediction).encode())
+            self._file.flush()
+            if time.monotonic() - self._synced_s > _SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced_s = time.monotonic()
+        except OSError as error:
+            raise WriteError(
+                f"can't write {self.path} ({error.strerror or error}): free some space, then give the same"
+                " command again; it goes on where it stopped"
+            ) from None
+        self.num_written += 1
+        self.num_broken += prediction.error is not None
+
+    def _names(self) -> Iterator[str]:
+        with open(self.path, "rb") as file:
+            file.seek(len(self._rows.head().encode()))
+            while file.tell() < self._end:
+                yield self._rows.read(file.readline().decode())[0]
+
+
+@contextmanager
+def open_predictions(path: Path, about: Mapping[str, Any], num_named: int) -> Iterator[PredictionFile]:
+    """Begin a file of predictions, or open one that the same question began to go on with it.
+
+    Args:
+        path: ends in ``.csv`` or ``.jsonl``.
+        about: what makes the rows what they are, as JSON: bundle, paths, precision ...; compared with what
+            the file was begun with.
+        num_named: classes named for each image.
+
+    Yields:
+        The file.
+
+    Raises:
+        UsageError: the file was begun with another question, or not by ``striate predict --out``.
+        DataError: a row in it is damaged, or another process is writing it.
+        WriteError: it can't be written.
+    """
+    rows = rows_for(path, num_named)
+    beside = path.with_name(path.name + ".json")
+    about = json.loads(json.dumps(dict(about)))
+    if path.exists() and path.stat().st_size:
+        _check_question(path, beside, about)
+    else:
+        write_text_atomic(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    with _open(path) as file:
+        _lock(file, path)
+        num_before, num_broken, end = _mend(file, path, rows)
+        found = PredictionFile(path, num_before, num_broken, _rows=rows, _file=file, _end=end)
+        try:
+            yield found
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return open(path, "a+b")
+    except OSError as error:
+        raise WriteError(f"can't write {path} ({error.strerror or error}): name another place") from None
+
+
+def _check_question(path: Path, beside: Path, about: Mapping[str, Any]) -> None:
+    try:
+        begun = json.loads(beside.read_text())
+    except (OSError, ValueError):
+        raise UsageError(
+            f"{path} is there and was not made by `striate predict --out` ({beside.name} is not beside it):"
+            " name another file, or delete it"
+        ) from None
+    for key in about:
+        was = begun.get(key) if isinstance(begun, dict) else None
+        if was != about[key]:
+            raise UsageError(
+                f"{path} was begun with {key} {_short(was)}, not {_short(about[key])}: give the same again,"
+                " or name another file"
+            )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _mend(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
+    """Cut a torn last row off; return how many rows there are, how many of broken images, and the end."""
+    head = rows.head().encode()
+    file.seek(0)
+    first = file.read(len(head))
+    if first != head:
+        if not head.startswith(first):
+            raise DataError(f"{path}, line 1: expected the columns of this command: name another file")
+        file.truncate(0)
+        file.write(head)
+        file.flush()
+        return 0, 0, len(head)
+    good = broken = 0
+    end = len(head)
+    for line in file:
+        if not line.endswith(b"\n"):
+            file.truncate(end)
+            break
+        try:
+            fine = rows.read(line.decode())[1]
+        except (ValueError, csv.Error):
+            raise DataError(
+                f"{path}, line {good + broken + bool(head) + 1}: damaged row; delete the file to begin anew"
+            ) from None
+        good += fine
+        broken += not fine
+        end += len(line)
+    file.seek(0, os.SEEK_END)
+    return good + broken, broken, end
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Make sure that one process writes the file; where the system has no such lock, go on without."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"{path}: another `striate predict` is writing it; wait for it") from None
+    except OSError:  # some network file systems have no locks
+        return
+
+
+def _csv_line(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,115 @@
+"""From encoded images to logits: decoding in threads, the network at the same time, both always busy.
+
+What is in memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few
+batches are in the engine.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.core.errors import BrokenImageError, DataError
+from striate.data.batches import ordered_map
+from striate.data.decode import decode
+from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
+from striate.serve.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image that may be read: its name and how to get its bytes."""
+
+    file: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image on its way to the network.
+
+    Attributes:
+        file: its name.
+        pixels: ``H x W x C`` uint8 of the network's input size; None when the image is broken.
+        error: why the image could not be read, or None.
+    """
+
+    file: str
+    pixels: NDArray[np.uint8] | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a network says of one image.
+
+    Attributes:
+        file: its name.
+        logits: ``K`` values; None when the image is broken.
+        error: why the image could not be read, or None.
+    """
+
+    file: str
+    logits: NDArray[np.float32] | None
+    error: str | None = None
+
+
+def prepare(item: Item, preprocessing: Preprocessing) -> Prepared:
+    """Read, decode, resize and crop one image; a broken one is an answer, not an error."""
+    try:
+        image = decode(item.read(), file=item.file, min_side_px=decode_side_px(preprocessing))
+        return Prepared(item.file, to_pixels(image, preprocessing))
+    except BrokenImageError as error:
+        return Prepared(item.file, None, error.reason)
+    except DataError as error:
+        return Prepared(item.file, None, str(error))
+
+
+def answer(
+    engine: Engine, preprocessing: Preprocessing, items: Iterable[Item], *, threads: int | None = None
+) -> Generator[Answered, None, None]:
+    """Run images through decoder and network, and yield one answer for each, in their order.
+
+    Args:
+        engine: runs the network.
+        preprocessing: of the bundle that the engine was opened for.
+        items: any number of images; read a little ahead of the answers.
+        threads: that decode; None takes one for each core.
+
+    Yields:
+        One ``Answered`` for each item, broken images included.
+    """
+    prepared = cast(
+        "Generator[Prepared, None, None]",
+        ordered_map(
+            lambda item: prepare(item, preprocessing),
+            items,
+            threads or cores(),
+            ahead=2 * engine.batch_images,
+        ),
+    )
+    waiting: deque[list[Prepared]] = deque()
+    empty = (0, preprocessing.height_px, preprocessing.width_px, preprocessing.channels)
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        while group := list(islice(prepared, engine.batch_images)):
+            waiting.append(group)
+            good = [one.pixels for one in group if one.pixels is not None]
+            yield np.stack(good) if good else np.empty(empty, np.uint8)
+
+    with closing(prepared), closing(engine.stream(batches())) as results:
+        for logits in results:
+            rows = iter(logits)
+            for one in waiting.popleft():
+                yield Answered(one.file, None if one.pixels is None else next(rows), one.error)
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
