@@ -7,7 +7,27 @@ from typing import Annotated, Any
 import typer
 
 from striate import __version__
-from striate.cli import anatomy, calc, compare, data, draw, evaluate, look, nets, predict, train, weights
+from striate.cli import (
+    anatomy,
+    bench,
+    blend,
+    calc,
+    calibrate,
+    compare,
+    compare_runs,
+    data,
+    draw,
+    evaluate,
+    export,
+    look,
+    nets,
+    predict,
+    quantize,
+    report,
+    serve,
+    train,
+    weights,
+)
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
 
@@ -43,8 +63,16 @@ def _options(
 app.add_typer(nets.app, name="nets")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare-runs")(compare_runs.compare_runs)
+app.command("calibrate")(calibrate.calibrate)
+app.command("report")(report.report)
+app.add_typer(blend.app, name="blend")
 app.command("predict")(predict.predict)
+app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("data")(data.data)
+app.command("bench")(bench.bench)
 app.command("anatomy")(anatomy.anatomy)
 app.command("calc")(calc.calc)
 app.command("compare")(compare.compare)

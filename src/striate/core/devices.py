@@ -57,6 +57,11 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_compiler() -> bool:
     """Say whether a C++ compiler is there, which ``torch.compile`` needs on a CPU."""
     named = os.environ.get("CXX")

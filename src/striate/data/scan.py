@@ -1,7 +1,6 @@
 """Reading every image of a source once: content hashes, sizes, and which files are broken."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from striate.core.devices import cores
 from striate.core.errors import BrokenImageError
 from striate.core.progress import Progress, silent
 from striate.data.decode import MAX_PIXELS, decode_sized
@@ -134,7 +134,7 @@ def scan(
         except BaseException as error:  # handed to the calling thread
             failures.append(error)
 
-    count = min(threads or _processors(), max(1, num))
+    count = min(threads or cores(), max(1, num))
     workers = [threading.Thread(target=work, name=f"striate-scan-{k}", daemon=True) for k in range(count)]
     for worker in workers:
         worker.start()
@@ -165,9 +165,3 @@ def _digest(content: bytes, shape: tuple[int, ...] = ()) -> bytes:
         state.update(np.array(shape, "<i8").tobytes())
     state.update(content)
     return state.digest()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

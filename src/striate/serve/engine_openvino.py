@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from striate.core.devices import has_bf16
 from striate.core.errors import UsageError
-
 from striate.serve.intel import import_openvino
 
 

@@ -4,7 +4,6 @@ What is in memory is bounded, however many images there are: ``2 x batch_images`
 batches are in the engine.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.devices import cores
 from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
 from striate.data.decode import decode
@@ -108,8 +108,3 @@ def answer(
             rows = iter(logits)
             for one in waiting.popleft():
                 yield Answered(one.file, None if one.pixels is None else next(rows), one.error)
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

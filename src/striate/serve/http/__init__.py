@@ -1,0 +1,1 @@
+"""The HTTP service: a trained network behind ``POST /predict``."""

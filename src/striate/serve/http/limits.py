@@ -1,0 +1,65 @@
+"""How much a client may ask of the service, and for how long it may keep it waiting."""
+
+from dataclasses import dataclass, fields
+
+from striate.core.errors import UsageError
+
+MB = 1_000_000
+
+_OPTIONS = {
+    "request_mb": "--max-request-mb",
+    "request_images": "--max-images",
+    "pixels": "--max-pixels",
+    "queue_requests": "--queue",
+    "held_mb": "--max-held-mb",
+    "connections": "--connections",
+    "upload_s": "--upload-timeout-s",
+    "wait_s": "--timeout-s",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of the service; every one is above 0.
+
+    Attributes:
+        request_mb: the largest body of one request, in MB (1,000,000 bytes).
+        request_images: the most images in one request.
+        pixels: the largest width x height of an image, read from its header before it is decoded.
+        queue_requests: how many requests may wait for their answer; one more is refused.
+        held_mb: how many MB of bodies may be in memory, of all requests together; more are refused.
+        connections: how many connections may be open.
+        upload_s: how long a client may take to send the head of a request, and again its body.
+        wait_s: how long a request that has come in may wait for its answer.
+    """
+
+    request_mb: float = 16.0
+    request_images: int = 64
+    pixels: int = 50_000_000
+    queue_requests: int = 64
+    held_mb: float = 256.0
+    connections: int = 512
+    upload_s: float = 30.0
+    wait_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse limits that would let nothing through."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < float("inf"):
+                raise UsageError(f"expected {_OPTIONS[field.name]} above 0 and finite, got {value}")
+        if self.held_mb < self.request_mb:
+            raise UsageError(
+                "expected --max-held-mb of at least --max-request-mb,"
+                f" got {self.held_mb:g} and {self.request_mb:g}"
+            )
+
+    @property
+    def request_bytes(self) -> int:
+        """The largest body in bytes."""
+        return int(self.request_mb * MB)
+
+    @property
+    def held_bytes(self) -> int:
+        """The most bytes of bodies in memory."""
+        return int(self.held_mb * MB)
