@@ -78,7 +78,9 @@ def test_free_coefficients_by_tensor():
     assert torch.equal(mixed["norm.running_var"], two["norm.running_var"])
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")], [1, float("inf")]])
+@pytest.mark.parametrize(
+    "weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")], [1, float("inf")], [1e308] * 2]
+)
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(UsageError, match="weight"):
         average_states([state(0), state(1)], weights)

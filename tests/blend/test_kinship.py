@@ -80,7 +80,7 @@ def test_explanations():
     assert explain(0.91, [0.9, 0.9], None, (), "net") is None
     assert explain(0.89, [0.9, 0.9, 0.9], None, (), "net") is None  # within the two points
     strangers = explain(0.31, [0.9, 0.9, 0.9], None, wall, "net")
-    assert "the soup names 31% where its ingredients name 90% on average" in strangers
+    assert "the soup is right on 31% of the images, its ingredients on 90% on average" in strangers
     assert "different starts" in strangers
     assert "1 of the 2 others" in strangers
     assert "striate train net --weights PARENT" in strangers

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from striate.cli import show
+from striate.cli.blend_tables import print_table
 from striate.cli.main import main
 from striate.data.dataset import fit_preprocessing
 from striate.data.sources import open_source
 from striate.fit.recipe import Recipe
+from striate.job.blend_methods import BlendTable, TableRow
 from striate.nets import build
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 
@@ -67,7 +69,9 @@ def nets(tmp_path_factory):
 @pytest.mark.parametrize("width", [80, 120])
 def test_ensemble(run, nets, monkeypatch, width):
     monkeypatch.setattr(show.out, "_width", width)
-    code, out, err = run("ensemble", *(nets / f"{n}.safetensors" for n in "abz"), "--data", "digits")
+    code, out, err = run(
+        "ensemble", *(nets / f"{n}.safetensors" for n in "abz"), "-d", "digits", "--split", "test"
+    )
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= width
     assert "359 images: test split" in out  # a fifth of 1,797
@@ -210,3 +214,22 @@ def test_help_names_an_example(run):
         code, out, _ = run(command, "--help")
         assert code == 0
         assert f"striate blend {command}" in out
+
+
+def test_few_held_out_images_get_few_digits(monkeypatch, capsys):
+    monkeypatch.setattr(show.out, "_width", 80)
+    row = TableRow(
+        method="best", held_out=0.5, test=None, interval=None, gain=None, passes=1, macs=416_000, cost=1.0
+    )
+    table = BlendTable(
+        rows=(row,),
+        ingredients=(("a", 0.5, None), ("b", 0.275, None)),
+        held_out_words="40 validation images",
+        num_held_out=40,
+        num_test=0,
+        notes=(),
+    )
+    print_table(table)
+    text = capsys.readouterr().out
+    assert "held out 27.5% to 50.0%" in text
+    assert "50.00%" not in text

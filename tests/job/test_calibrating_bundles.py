@@ -93,8 +93,10 @@ def test_elsewhere_leaves_the_bundle_as_it_was(trained, tmp_path):
     with pytest.raises(UsageError, match="--force"):
         striate.calibrate(trained, "digits", out=target)
     striate.calibrate(trained, "digits", out=target, force=True)
-    with pytest.raises(UsageError, match="ending in"):
+    with pytest.raises(UsageError, match="got the folder"):
         striate.calibrate(trained, "digits", out=tmp_path)
+    with pytest.raises(UsageError, match=r"ending in \.safetensors, got x\.pth: write .*x\.safetensors"):
+        striate.calibrate(trained, "digits", out=tmp_path / "x.pth")
 
 
 def test_predictions_are_calibrated_and_rank_as_before(trained, tmp_path):

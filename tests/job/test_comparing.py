@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 
 import striate
-from striate.core.errors import DataError, UsageError
+from striate.core.errors import BundleError, DataError, UsageError
 from striate.job.bundles import open_bundle
 from striate.score.answers import Answers
 from striate.score.predictions import save_answers
-from striate.weights.bundle import load_bundle, save_bundle
+from striate.weights.bundle import load_bundle, save_bundle, with_graphs
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -179,7 +179,7 @@ def test_where_recipes_held_out_different_shares_the_common_images_are_taken(run
     small = striate.evaluate(tmp_path / "less", "digits")
     found = striate.compare_runs([runs[0], tmp_path / "less"])
     assert found.num_images == len(small.files) < len(striate.evaluate(runs[0], "digits").files)
-    assert "held out different images" in found.notes[0]
+    assert "not all networks were tested on the same images" in found.notes[0]
 
 
 def test_other_images_and_other_classes_are_refused(saved, tmp_path):
@@ -206,3 +206,29 @@ def test_what_cannot_be_compared_is_refused(saved, tmp_path, runs):
     (elsewhere / "run.json").write_text(json.dumps(settings))
     with pytest.raises(UsageError, match="the same data"):
         striate.compare_runs([runs[0], elsewhere])
+
+
+def test_a_network_that_diverged_is_named(runs, tmp_path):
+    good = load_bundle(runs[0])
+    state = {name: torch.full_like(tensor, torch.nan) for name, tensor in good.state.items()}
+    save_bundle(replace(good, state=state), tmp_path / "lost.safetensors")
+    with pytest.raises(BundleError, match=r"lost\.safetensors: expected finite weights"):
+        striate.compare_runs([runs[1], tmp_path / "lost.safetensors"], "digits")
+    with pytest.raises(BundleError, match=r"nowhere\.safetensors: no such file"):
+        striate.compare_runs([tmp_path / "nowhere.safetensors", runs[1]])
+
+
+def test_losses_of_a_file_beside_a_calibrated_network_are_explained(runs, tmp_path):
+    hot = tmp_path / "hot.safetensors"
+    save_bundle(replace(load_bundle(runs[0]), temperature=2.0), hot)
+    save_answers(striate.answers_of(runs[1], "digits"), tmp_path / "saved.csv")
+    (note,) = striate.compare_runs([hot, tmp_path / "saved.csv"], "digits").notes
+    assert "logits are taken as they are" in note
+
+
+def test_int8_is_not_what_is_compared_and_that_is_said(runs, tmp_path):
+    good = load_bundle(runs[0])
+    small = tmp_path / "small.safetensors"
+    save_bundle(with_graphs(good, {"int8.xml": b"<net/>", "int8.bin": b"0"}), small)
+    notes = striate.compare_runs([runs[0], small], "digits").notes
+    assert [note for note in notes if "fp32 weights" in note and note.startswith(str(small))]

@@ -4,16 +4,20 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 import striate
 from striate.core.errors import CheckpointError, DataError, UsageError
 from striate.job import evaluate_bundle, write_report
 from striate.score.answers import Answers
 from striate.score.predictions import save_answers
+from striate.weights.bundle import load_bundle, save_bundle
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +205,25 @@ def test_wrong_requests_are_refused_and_leave_nothing(runs, tmp_path):
         write_report([broken], out)
     assert not out.exists()
     assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")] == []
+
+
+def test_an_unknown_split_is_refused_before_anything_is_read(runs, tmp_path):
+    with pytest.raises(UsageError, match="got 'foo'"):
+        write_report(runs[:1], tmp_path / "x.html", split="foo")
+
+
+def test_the_loss_is_at_the_temperature_that_the_page_speaks_of(runs, tmp_path):
+    hot = tmp_path / "hot.safetensors"
+    save_bundle(replace(load_bundle(runs[0]), temperature=3.0), hot)
+    (run,) = write_report(
+        [hot], tmp_path / "hot.html", data=json.loads((runs[0] / "run.json").read_text())["data"]
+    ).runs
+    logits, labels = run.answers.logits.astype(np.float64) / 3.0, run.answers.labels
+    nats = log_loss(labels, softmax(logits, axis=1), labels=[0, 1])
+    assert run.loss == pytest.approx(nats, rel=1e-6)
+    assert run.test.loss != pytest.approx(nats, rel=1e-3)
+    text = re.sub(r"<[^>]+>|\s+", " ", (tmp_path / "hot.html").read_text())
+    assert re.search(rf"cross-entropy\s+{nats:.4g} nats", re.sub(r"\s+", " ", text))
+    (alone,) = write_report([hot], tmp_path / "alone.html").runs
+    assert alone.loss == alone.test.loss
+    assert "cross-entropy at a temperature of 1" in (tmp_path / "alone.html").read_text()

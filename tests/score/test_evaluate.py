@@ -7,7 +7,7 @@ from torch import nn
 
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.data.batch import Batch
-from striate.score.evaluate import evaluate, worst_mistakes
+from striate.score.evaluate import evaluate
 from striate.score.metrics import Scores
 from striate.score.multilabel import MultiLabelScores
 
@@ -129,8 +129,6 @@ def test_multilabel_uses_sigmoids():
     assert isinstance(result.scores, MultiLabelScores)
     assert result.probabilities == pytest.approx(p, abs=1e-6)
     assert result.scores.loss == pytest.approx(-np.mean(np.log(np.where(labels == 1, p, 1 - p))), abs=1e-6)
-    with pytest.raises(UsageError, match="single-label"):
-        worst_mistakes(result, 3)
 
 
 def test_progress_counts_images():
@@ -166,16 +164,3 @@ def test_a_diverged_network_is_named_as_such():
         net[4].bias.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match="diverged"):
         evaluate(net, batches(), CLASSES)
-
-
-def test_worst_mistakes_are_the_surest():
-    class Answers(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images[:, :, 0, 0]  # the images carry the logits
-
-    p = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.05, 0.9, 0.05], [0.2, 0.7, 0.1]])
-    batch = Batch(p.log()[:, :, None, None], torch.tensor([0, 0, 0, 2]), np.array([40, 41, 42, 43]))
-    worst = worst_mistakes(evaluate(Answers(), [batch], CLASSES), 2)
-    assert [(m.position, m.index, m.true, m.predicted) for m in worst] == [(2, 42, 0, 1), (1, 41, 0, 2)]
-    assert [m.p_predicted for m in worst] == pytest.approx([0.9, 0.8])
-    assert [m.p_true for m in worst] == pytest.approx([0.05, 0.1])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -256,3 +257,7 @@ def test_losses_that_are_no_numbers_are_refused():
 )
 def test_p_is_written_short(p, text):
     assert format_p(p) == text
+
+
+def test_a_verdict_never_prints_a_negative_zero():
+    assert "(0.0 to" in verdict(replace(paired(*pair(90, 0, 5, 5)), low=-1e-9, p_exact=0.5))

@@ -158,6 +158,8 @@ def test_numbers_out_of_range_and_files_in_the_way(path, folder):
             quantize_bundle(path, folder, path.with_name("x.safetensors"), **wrong)
     with pytest.raises(UsageError, match="--force"):
         quantize_bundle(path, folder, path)
+    with pytest.raises(UsageError, match="expected a split out of auto, train, val, test, all; got 'foo'"):
+        quantize_bundle(path, folder, path.with_name("x.safetensors"), split="foo")
 
 
 def test_export_of_a_quantized_bundle(net, bundle, path, folder, tmp_path):
@@ -182,6 +184,11 @@ def test_network_that_diverged_is_refused(bundle, path, folder, tmp_path):
     save_bundle(replace(bundle, state=state), path)
     with pytest.raises(BundleError, match="NaN or infinity"):
         quantize_bundle(path, folder, tmp_path / "small.safetensors")
+    one = {key: tensor.clone() for key, tensor in bundle.state.items()}
+    next(iter(one.values())).view(-1)[0] = torch.nan  # ReLU in OpenVINO hides it: logits stay finite
+    save_bundle(replace(bundle, state=one), path)
+    with pytest.raises(BundleError, match="NaN or infinity"):
+        quantize_bundle(path, folder, tmp_path / "small.safetensors", max_drop_points=100)
 
 
 def test_missing_package_is_named(path, folder, tmp_path, monkeypatch):

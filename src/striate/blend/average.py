@@ -40,9 +40,11 @@ def average_states(
     shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
     if not states or len(shares) != len(states):
         raise UsageError(f"expected one weight for each of {len(states)} networks, got {len(shares)}")
-    if not all(math.isfinite(share) and share >= 0 for share in shares) or not any(shares):
+    total = sum(shares)
+    if not all(share >= 0 for share in shares) or not 0 < total < math.inf:
         raise UsageError(
-            f"expected weights of at least 0 that are not all 0, got {', '.join(f'{s:g}' for s in shares)}"
+            "expected weights of at least 0 that are not all 0 and have a finite sum, got"
+            f" {', '.join(f'{share:g}' for share in shares)}"
         )
     return mix_states(states, lambda name: shares, divisor=math.fsum(shares), names=names)
 

@@ -9,7 +9,7 @@ from striate.core.errors import BundleError
 from striate.weights.bundle import Bundle
 
 STABLE = 0.02
-"""Largest barrier at which two networks count as connected (Frankle et al. 2020, sec. 2)."""
+"""Largest barrier at which two networks count as connected (Frankle et al. 2020, sec. 2; from memory)."""
 
 _FREE_ARGUMENTS = ("dropout",)  # builds the same tensors and the same function at prediction
 
@@ -98,7 +98,8 @@ def barrier(
         finish: applied to the mean before it is measured: recomputes batch-norm statistics.
 
     Paper: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis", sec. 2: error
-        along the line less the mean error of the ends; up to 2 points count as connected.
+        along the line less the mean error of the ends; up to 2 points count as connected (this number is
+        quoted from memory).
     Departures: one point, the middle, instead of the highest of 30.
     """
     middle = accuracy_of(finish(average_states(pair)))
@@ -120,7 +121,7 @@ def explain(
     mean = sum(ingredients) / len(ingredients)
     if soup >= min(ingredients) or mean - soup <= STABLE:
         return None
-    fact = f"the soup names {soup:.0%} where its ingredients name {mean:.0%} on average"
+    fact = f"the soup is right on {soup:.0%} of the images, its ingredients on {mean:.0%} on average"
     apart = sum(not one.connected for one in barriers)
     where = "the two" if len(barriers) == 1 else f"the best and {apart} of the {len(barriers)} others"
     line = f" (half-way between {where} accuracy breaks down)" if apart else ""

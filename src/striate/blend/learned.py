@@ -75,8 +75,9 @@ def learned_soup(
         BundleError: the ingredients' tensors differ in name or shape.
         NonFiniteLossError: the loss is NaN or infinite.
 
-    Paper: Wortsman et al. 2022, "Model soups", appendix I: cross-entropy of ``beta f(x, sum_i alpha_i
-        theta_i)``, alpha through a softmax, three epochs of AdamW at a constant rate of 0.1; also by layer.
+    Paper: Wortsman et al. 2022, "Model soups", appendix I (place, epochs and rate quoted from memory):
+        cross-entropy of ``beta f(x, sum_i alpha_i theta_i)``, alpha through a softmax, three epochs of AdamW
+        at a constant rate of 0.1; also by layer.
     Departures: no weight decay, which would pull towards equal shares; the temperature is learned as a
         logarithm, so that it stays above 0; batch norm as said above (the paper's networks have none).
     """

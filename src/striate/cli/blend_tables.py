@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _points(value: float, num_images: int) -> str:
-    return f"{100 * value:+.{2 if num_images >= 1000 else 1}f}"
+    return f"{100 * value:+z.{2 if num_images >= 1000 else 1}f}"
 
 
 def _gain(found: "Paired") -> str:
@@ -36,7 +36,7 @@ def _print_notes(notes: tuple[str, ...]) -> None:
 def _macs(value: int | None) -> str:
     if value is None:
         return "-"
-    return f"{value / 1e6:,.1f} M" if value >= 100_000 else f"{value:,}"
+    return f"{value / 1e6:,.1f} M" if value >= 10_000_000 else f"{value / 1e6:.2f} M"
 
 
 def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
@@ -47,7 +47,8 @@ def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
     out.print(f"{num:,} images: {escape(result.split or 'saved answers')}", highlight=False)
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("network", overflow="fold")
-    for heading in ("accuracy", "95% interval", "loss", "MACs"):
+    measure = "every label right" if result.answers.multi_label else "accuracy"
+    for heading in (measure, "95% interval", "loss", "MACs"):
         rows.add_column(heading, justify="right", no_wrap=True)
 
     def add(one: "Standing", style: str) -> None:
@@ -106,11 +107,10 @@ def print_blend(result: "BlendResult", json: bool) -> None:
     rows.add_column("network", overflow="fold")
     for heading in ("share", *(("held out",) if result.split else ()), *(("test",) if num else ())):
         rows.add_column(heading, justify="right", no_wrap=True)
-    many = 1000 if num == 0 else num
 
     def cells(held: float | None, test: float | None) -> list[str]:
-        values = ([held] if result.split else []) + ([test] if num else [])
-        return ["-" if value is None else percent(value, many) for value in values]
+        values = ([(held, result.num_held_out)] if result.split else []) + ([(test, num)] if num else [])
+        return ["-" if rate is None else percent(rate, many) for rate, many in values]
 
     for helping in result.helpings:
         share = f"{helping.coefficient:.3f}" if helping.coefficient else "left out"
@@ -150,29 +150,29 @@ def print_table(result: "BlendTable") -> None:
     out.print(f"chosen by {escape(result.held_out_words)}{tested}", highlight=False)
     held = [value for _, value, _ in result.ingredients]
     test = [value for _, _, value in result.ingredients if value is not None]
-    many = num or 1000
-    spread = f"held out {percent(min(held), many)} to {percent(max(held), many)}"
+    chosen = result.num_held_out
+    spread = f"held out {percent(min(held), chosen)} to {percent(max(held), chosen)}"
     if test:
-        spread += f", test {percent(min(test), many)} to {percent(max(test), many)}"
+        spread += f", test {percent(min(test), num)} to {percent(max(test), num)}"
     out.print(f"{len(held)} networks, one by one: {spread}", highlight=False)
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("method", overflow="fold")
     for heading in ("held out", "test (95% interval)", "gain in points", "cost"):
         rows.add_column(heading, justify="right", no_wrap=True)
     for row in result.rows:
-        rows.add_row(*_cells(row, many))
+        rows.add_row(*_cells(row, chosen, num))
     out.print(rows, highlight=False)
     _print_notes(result.notes)
 
 
-def _cells(row: "TableRow", num: int) -> list[str]:
+def _cells(row: "TableRow", num_held_out: int, num: int) -> list[str]:
     test = "-"
     if row.test is not None and row.interval is not None:
         low, high = percent(row.interval.low, num), percent(row.interval.high, num)
         test = f"{percent(row.test, num)} ({low[:-1]} to {high[:-1]})"
     return [
         escape(row.method),
-        percent(row.held_out, num),
+        percent(row.held_out, num_held_out),
         test,
         "" if row.gain is None else _gain(row.gain),
         "O(1)" if row.passes == 1 else f"O(k) {row.cost:.3g}x",

@@ -115,12 +115,13 @@ def _print_pair(found: "Comparison", pair: "Pair", images: int) -> None:
     out.print(table)
     loss = pair.loss
     out.print(
-        f"accuracy, {b} minus {a}: {100 * one.difference:+.{digits}f} points, 95% interval"
-        f" {100 * one.low:.{digits}f} to {100 * one.high:.{digits}f}",
+        f"accuracy, {b} minus {a}: {100 * one.difference:+z.{digits}f} points, 95% interval"
+        f" {100 * one.low:z.{digits}f} to {100 * one.high:z.{digits}f}",
         highlight=False,
     )
     out.print(
-        f"loss, {b} minus {a}: {loss.difference:+.4f} nats, 95% interval {loss.low:.4f} to {loss.high:.4f}",
+        f"loss, {b} minus {a}: {loss.difference:+z.4f} nats, 95% interval {loss.low:z.4f} to"
+        f" {loss.high:z.4f}",
         highlight=False,
     )
     several = ""
@@ -163,7 +164,7 @@ def _print_classes(pair: "Pair", a: str, b: str, multi_label: bool) -> None:
             f"{one.num_images:,}",
             f"{one.accuracy_a:.1%}",
             f"{one.accuracy_b:.1%}",
-            f"{100 * one.difference:+.1f}",
+            f"{100 * one.difference:+z.1f}",
             format_p(entry.p_holm),
         )
     out.print(table)
@@ -220,13 +221,13 @@ def _print_group_difference(found: "Comparison", one: "GroupDifference") -> None
     a, b = f"{one.a + 1}", f"{one.b + 1}"
     out.print(f"\n[bold]recipe {b} against recipe {a}[/]", highlight=False)
     difference = 100 * one.images.difference
-    out.print(f"mean accuracy, {b} minus {a}: {difference:+.{digits}f} points", highlight=False)
+    out.print(f"mean accuracy, {b} minus {a}: {difference:+z.{digits}f} points", highlight=False)
     ranges = [("over other images", one.images.low, one.images.high)]
     if one.seeds is not None:
         ranges.insert(0, ("over other seeds", *one.seeds.interval))
     for words, low, high in ranges:
         out.print(
-            f"  95% interval {words}: {100 * low:.{digits}f} to {100 * high:.{digits}f}", highlight=False
+            f"  95% interval {words}: {100 * low:z.{digits}f} to {100 * high:z.{digits}f}", highlight=False
         )
     if one.seeds is None:
         out.print("[bold]One seed tells nothing of the spread, so nothing of the recipes either.[/]")

@@ -85,10 +85,10 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
         spread = f"{percent(interval.low, num)} to {percent(interval.high, num)}"
         table.add_row(name, percent(correct / num, num), spread)
     out.print(table)
-    low, high = 100 * found.low, 100 * found.high
+    low, high, digits = 100 * found.low, 100 * found.high, 2 if num >= 1000 else 1
     out.print(
-        f"int8 minus fp32: {100 * found.difference:+.2f} points (95% paired interval {low:+.2f} to"
-        f" {high:+.2f})",
+        f"int8 minus fp32: {100 * found.difference:+z.{digits}f} points (95% paired interval"
+        f" {low:+z.{digits}f} to {high:+z.{digits}f})",
         highlight=False,
     )
     out.print(f"{verdict(found, 'fp32', 'int8')}", highlight=False)

@@ -71,6 +71,7 @@ class BlendTable:
         rows: best on validation first.
         ingredients: (name, held-out accuracy, test accuracy or None) of each network.
         held_out_words: which images chose.
+        num_held_out: number of these.
         num_test: number of test images.
         notes: what to know before trusting the figures.
     """
@@ -78,6 +79,7 @@ class BlendTable:
     rows: tuple[TableRow, ...]
     ingredients: tuple[tuple[str, float, float | None], ...]
     held_out_words: str
+    num_held_out: int
     num_test: int
     notes: tuple[str, ...]
 
@@ -206,6 +208,7 @@ def blend_table(
             for i, one in enumerate(everyone)
         ),
         held_out_words=images.held_out_words,
+        num_held_out=len(images.held_out),
         num_test=len(images.test),
         notes=tuple(notes),
     )

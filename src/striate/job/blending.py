@@ -1,7 +1,6 @@
 """Blends of bundles: weighted averages and soups, made from files and written to one."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -82,7 +81,9 @@ class BlendResult:
         test: answers to the test images, or None where there are none.
         best: the ingredient that is best on the held-out images (an index), or None where there was no data.
         gain: the blend against ``best`` on the test images, or None where there are none.
-        temperature: of the written bundle.
+        num_held_out: number of held-out images; 0 where there was no data.
+        temperature: of the written bundle: what a learned soup learned, an ingredient's where the mixture is
+            that ingredient, else 1.
         statistics_images: images that batch norm's statistics were measured on; 0 where they were averaged,
             or nothing had to be measured.
         split: what the held-out images are, in words.
@@ -97,6 +98,7 @@ class BlendResult:
     test: Answers | None
     best: int | None
     gain: Paired | None
+    num_held_out: int
     temperature: float
     statistics_images: int
     split: str
@@ -160,7 +162,8 @@ def average_bundles(
                 "batch norm's statistics were averaged, which is not what the averaged network needs: name"
                 " --data to measure them again"
             )
-        cooked = Cooked("average", mean, shares)
+        cooked = _with_own_temperature(Cooked("average", mean, shares), found)
+        notes += _uncalibrated(cooked, found)
         result = BlendResult(
             bundle=None if out is None else Path(out),
             kind="average",
@@ -169,7 +172,8 @@ def average_bundles(
             test=None,
             best=None,
             gain=None,
-            temperature=1.0,
+            num_held_out=0,
+            temperature=cooked.temperature,
             statistics_images=0,
             split="",
             notes=tuple(notes),
@@ -268,6 +272,7 @@ def _served(
 ) -> BlendResult:
     """Measure a mixture and its ingredients, say what is wrong with it, and write it."""
     images = kitchen.images
+    cooked = _with_own_temperature(cooked, found)
     accuracy = kitchen.accuracy(cooked.state)
     best = min(range(len(found)), key=lambda i: (-accuracies[i], found[i].digest))
     tests: list[NDArray[np.bool_] | None] = [None] * len(found)
@@ -300,15 +305,36 @@ def _served(
         test=test,
         best=best,
         gain=gain,
+        num_held_out=len(images.held_out),
         temperature=cooked.temperature,
         statistics_images=statistics,
         split=images.held_out_words,
-        notes=images.notes,
+        notes=(*images.notes, *_uncalibrated(cooked, found)),
         warning=why_worse(found, kitchen, cooked, accuracy, accuracies),
     )
     if out is not None:
         _write(result, cooked, found, kitchen.dataset)
     return result
+
+
+def _with_own_temperature(cooked: Cooked, found: Sequence[Ingredient]) -> Cooked:
+    """Give a mixture that is one of its ingredients, bit for bit, that one's temperature."""
+    if cooked.kind == "learned":
+        return cooked
+    digest = state_digest(cooked.state)
+    own = [one.bundle.temperature for one in found if one.digest == digest]
+    return replace(cooked, temperature=own[0]) if own else cooked
+
+
+def _uncalibrated(cooked: Cooked, found: Sequence[Ingredient]) -> list[str]:
+    """Say that a mixture has no temperature where its ingredients had one."""
+    used = [one for one, share in zip(found, cooked.shares, strict=True) if share]
+    if cooked.temperature != 1.0 or all(one.bundle.temperature == 1.0 for one in used):
+        return []
+    return [
+        "its probabilities are not calibrated, though its ingredients' are: striate calibrate BUNDLE --data"
+        " DATA"
+    ]
 
 
 def _write(result: BlendResult, cooked: Cooked, found: Sequence[Ingredient], dataset: Dataset | None) -> None:
@@ -364,7 +390,7 @@ def _related(
     paths: Sequence[str | Path], snapshots: bool, out: str | Path | None, force: bool
 ) -> tuple[Ingredient, ...]:
     if out is not None:
-        _refuse_target(Path(out), paths, force)
+        check_target(Path(out), (".safetensors",), force, sources=map(Path, paths))
     found = gather(paths, snapshots=snapshots)
     if len(found) < 2:
         raise UsageError(
@@ -372,18 +398,6 @@ def _related(
         )
     refuse_unrelated([one.bundle for one in found], [one.name for one in found])
     return found
-
-
-def _refuse_target(out: Path, sources: Sequence[str | Path], force: bool) -> None:
-    """Refuse a target that is in the way, of another kind, or one of the sources, before anything is read."""
-    for source in map(Path, sources):
-        file = source / "model.safetensors" if source.is_dir() else source
-        with suppress(OSError):
-            if out.samefile(file):
-                raise UsageError(
-                    f"expected another file to write than {source}, got that one: name a new file"
-                )
-    check_target(out, (".safetensors",), force)
 
 
 def _set_out(

@@ -25,6 +25,7 @@ from striate.data.preprocess import Preprocessing
 from striate.job.bundles import open_bundle
 from striate.job.labelled import LabelledImages
 from striate.job.members import pictures_of
+from striate.job.target import check_target
 from striate.score.calibration import Calibration, TemperatureFit, calibrate, calibration
 from striate.score.evaluate import Evaluation, evaluate
 from striate.weights.bundle import Bundle, save_bundle
@@ -96,7 +97,8 @@ def calibrate_bundle(
     origin = origin / "model.safetensors" if origin.is_dir() else origin
     target = origin if out is None else Path(out)
     if out is not None:
-        _check_target(target, origin, force)
+        same = origin.exists() and target.exists() and target.samefile(origin)
+        check_target(target, (".safetensors",), force or same)
     place = pick_device(device)
     chosen = pick_precision(precision, place)
     net, record = open_bundle(origin)
@@ -195,16 +197,6 @@ def _check_split(split: str) -> None:
         )
     if split != "val":
         raise UsageError(f"expected --split val, got {split!r}: only validation images fit a temperature")
-
-
-def _check_target(target: Path, origin: Path, force: bool) -> None:
-    if target.is_dir() or target.suffix != ".safetensors":
-        raise UsageError(
-            f"expected a bundle to write, ending in .safetensors, got {target}: name a file, or leave out"
-            " --out to change the bundle itself"
-        )
-    if target.exists() and not force and not (origin.exists() and target.samefile(origin)):
-        raise UsageError(f"{target} is there already: name a new file, or replace it with --force")
 
 
 def _notes(dataset: Dataset, record: Bundle, fit: TemperatureFit) -> tuple[str, ...]:

@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.blend.ensemble import right
 from striate.core.devices import DeviceChoice, PrecisionChoice
-from striate.core.errors import DataError, UsageError
+from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.fit.run_folder import RunFolder, read_settings
+from striate.job.bundles import about_int8, refuse_not_finite
 from striate.job.comparison import (
     Comparison,
     Disagreement,
@@ -23,7 +25,7 @@ from striate.job.comparison import (
 )
 from striate.job.evaluation import measure
 from striate.job.labelled import Split
-from striate.score.answers import Answers, on_same_images
+from striate.score.answers import Answers, on_common_images, on_same_images
 from striate.score.calibration import losses_of
 from striate.score.paired import ClassDifference, holm, paired, paired_by_class, paired_means
 from striate.score.predictions import is_predictions_file
@@ -90,8 +92,9 @@ def compare_runs(
     if repeated and seeds:
         raise UsageError(f"expected different trainings, got {repeated[0]} twice: name each once")
     bundles = [path for path in paths if not is_predictions_file(path)]
-    where = _data_of(bundles, data) if bundles else None
     facts = {path: load_bundle(path) for path in bundles}  # tells first what is missing or damaged
+    refuse_not_finite(facts.items())
+    where = _data_of(bundles, data) if bundles else None
     measured = measure(
         paths,
         where,
@@ -102,8 +105,14 @@ def compare_runs(
         progress=progress,
     )
     known = [_known(path, one.answers, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
-    aligned, notes = _aligned(known)
-    correct = [_correct(one) for one in aligned]
+    notes = list(_about(facts, files=len(bundles) < len(paths)))
+    aligned = tuple(one.answers for one in known)
+    if all(one.measured_now for one in known):
+        aligned, note = on_common_images(aligned)
+        notes += [note] if note else []
+    else:
+        aligned = on_same_images(aligned)
+    correct = [right(one) for one in aligned]
     losses = [
         losses_of(one.logits, one.labels, its.temperature) for one, its in zip(aligned, measured, strict=True)
     ]
@@ -111,11 +120,11 @@ def compare_runs(
         Entrant(
             name=str(path),
             seed=one.seed,
-            num_right=int(right.sum()),
-            num_images=len(right),
+            num_right=int(hits.sum()),
+            num_images=len(hits),
             loss=float(np.sort(loss).mean()),
         )
-        for path, one, right, loss in zip(paths, known, correct, losses, strict=True)
+        for path, one, hits, loss in zip(paths, known, correct, losses, strict=True)
     )
     pairs: tuple[Pair, ...] = ()
     groups: tuple[SeedGroup, ...] = ()
@@ -134,8 +143,20 @@ def compare_runs(
         pairs=pairs,
         groups=groups,
         group_differences=differences,
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _about(facts: Mapping[Path, Bundle], *, files: bool) -> Iterator[str]:
+    """Say what the figures leave out: int8 networks, and temperatures that a predictions file lacks."""
+    for path, bundle in facts.items():
+        if note := about_int8(bundle):
+            yield f"{path}: {note}"
+    if files and any(bundle.temperature != 1.0 for bundle in facts.values()):
+        yield (
+            "losses: a predictions file's logits are taken as they are, a bundle's are divided by its"
+            " temperature first"
+        )
 
 
 def _known(path: Path, answers: Answers, bundle: Bundle | None) -> _Known:
@@ -160,7 +181,7 @@ def _data_of(
     named: dict[Path, list[str]] = {}
     for path in bundles:
         if not (path / "run.json").exists():
-            if path.is_dir() or not path.exists():
+            if path.is_dir():
                 read_settings(RunFolder(path))  # says what is missing
             raise UsageError(
                 f"{path}: expected --data, for a bundle does not say where its images are: name them, or"
@@ -175,37 +196,6 @@ def _data_of(
                 f" {' and '.join(where)} for {path}: say with --data what to compare them on"
             )
     return list(first[1])
-
-
-def _aligned(known: Sequence[_Known]) -> tuple[tuple[Answers, ...], tuple[str, ...]]:
-    """Bring all answers to the same images; where recipes held out different ones, to those in common."""
-    several = [one.answers for one in known]
-    sets = [set(one.files) for one in several]
-    common = set.intersection(*sets)
-    unlike = any(one != common for one in sets)
-    if not unlike or not common or not all(one.measured_now for one in known):
-        return on_same_images(several), ()
-    if any(len(files) != len(one.files) for files, one in zip(sets, several, strict=True)):
-        raise DataError(
-            "expected every image to have a name of its own, got the same name twice: rename the images"
-        )
-    kept = []
-    for one in several:
-        rows = np.array([i for i, file in enumerate(one.files) if file in common], np.int64)
-        files = tuple(one.files[i] for i in rows.tolist())
-        kept.append(replace(one, files=files, labels=one.labels[rows], logits=one.logits[rows]))
-    sizes = sorted({len(files) for files in sets})
-    note = (
-        f"the trainings held out different images ({sizes[0]:,} to {sizes[-1]:,}): compared on the"
-        f" {len(common):,} that all of them held out"
-    )
-    return on_same_images(kept), (note,)
-
-
-def _correct(answers: Answers) -> NDArray[np.bool_]:
-    if answers.multi_label:
-        return np.asarray(((answers.logits > 0) == (answers.labels == 1)).all(axis=1))
-    return np.asarray(answers.logits.argmax(axis=1) == answers.labels)
 
 
 def _pairs(

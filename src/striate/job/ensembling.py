@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from striate.blend.ensemble import AverageOf, ensemble, right
-from striate.core.devices import DeviceChoice, PrecisionChoice, autocast_dtype, pick_device, pick_precision
-from striate.core.errors import DataError, UsageError
+from striate.core.devices import DeviceChoice, PrecisionChoice
+from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.job.bundles import open_bundle
-from striate.job.ingredients import BlendImages, gather, open_images
-from striate.job.kitchen import answers_of
+from striate.job.bundles import about_int8
+from striate.job.evaluation import measure
+from striate.job.ingredients import Ingredient, gather
 from striate.job.labelled import Split
 from striate.job.target import check_target
 from striate.nets import describe
-from striate.score.answers import Answers, on_same_images
+from striate.score.answers import Answers, on_common_images, on_same_images
 from striate.score.metrics import Interval, wilson
 from striate.score.paired import MeanDifference, Paired, paired, paired_means
-from striate.score.predictions import is_predictions_file, load_answers, save_answers
+from striate.score.predictions import is_predictions_file, save_answers
 from striate.weights.bundle import Bundle
 
 
@@ -101,8 +100,8 @@ def ensemble_bundles(
         paths: at least two bundles, run folders or predictions files (``.csv``, ``.parquet``).
         data: as in ``train``; needed where a path is a bundle.
         of: average ``probabilities``, or ``logits``.
-        split: ``auto`` takes the test images that every member's training held out, else the validation
-            images, else all.
+        split: as in ``evaluate_bundle``; where members held out different images, those that all of them
+            held out.
         snapshots: take the snapshots of run folders.
         save: predictions file to write the ensemble's answers to.
         batch_images: images in a batch.
@@ -117,51 +116,45 @@ def ensemble_bundles(
     """
     if of not in get_args(AverageOf):
         raise UsageError(f"expected --of probabilities or logits, got {of!r}")
-    if split not in get_args(Split):
-        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
     if batch_images < 1:
         raise UsageError(f"expected at least one image in a batch, got {batch_images}")
     if save is not None:
-        check_target(Path(save), (".csv", ".parquet"), force)
-    files = [path for path in paths if is_predictions_file(path)]
+        check_target(Path(save), (".csv", ".parquet"), force, sources=map(Path, paths))
+    files = [Path(path) for path in paths if is_predictions_file(path)]
     found = gather([path for path in paths if not is_predictions_file(path)], snapshots=snapshots)
     if len(found) + len(files) < 2:
         raise UsageError(
             f"expected at least two members of an ensemble, got {len(found) + len(files)}: name more bundles,"
             " runs or predictions files"
         )
-    members: list[Answers] = []
-    costs: list[int | None] = []
-    warmth = []
-    words = ""
-    notes: tuple[str, ...] = ()
-    if found:
-        if data is None:
-            raise UsageError(f"expected images for {found[0].name} to answer, got none: --data FOLDER")
-        images = open_images(found, data, progress=progress)
-        chosen, words, notes = _choose(images, split)
-        where = pick_device(device)
-        dtype = autocast_dtype(pick_precision(precision, where))
-        for turn, (one, dataset) in enumerate(zip(found, images.datasets, strict=True), 1):
-            net, bundle = open_bundle(one.path)
-            members.append(
-                answers_of(net.to(where), bundle, dataset, chosen, one.name, batch_images, where, dtype)
-            )
-            costs.append(macs_of(bundle))
-            warmth.append(bundle.temperature)
-            progress("asking members", turn, len(found))
-    for place, path in enumerate(paths):
-        if is_predictions_file(path):  # into its place among the bundles, each of which is one member
-            at = place if not snapshots else len(members)
-            told = replace(load_answers(Path(path), progress=progress), name=Path(path).name)
-            members.insert(at, told)
-            costs.insert(at, None)
-            warmth.insert(at, 1.0)
-    members = list(on_same_images(members))
-    words = words or members[0].split
-    made = replace(
-        ensemble(members, of=of, temperatures=warmth, name=f"ensemble of {len(members)}"), split=words
+    if found and data is None:
+        raise UsageError(f"expected images for {found[0].name} to answer, got none: --data FOLDER")
+    bundles = iter(found)
+    asked: list[Path | Ingredient] = [*found, *files]
+    if not snapshots:
+        asked = [Path(path) if is_predictions_file(path) else next(bundles) for path in paths]
+    measured = measure(
+        [one.path if isinstance(one, Ingredient) else one for one in asked],
+        data,
+        split=split,
+        batch_images=batch_images,
+        precision=precision,
+        device=device,
+        progress=progress,
     )
+    members: Sequence[Answers] = [
+        replace(its.answers, name=one.name) for one, its in zip(asked, measured, strict=True)
+    ]
+    notes = [f"{one.name}: {note}" for one in found if (note := about_int8(one.bundle))]
+    if files:
+        members = on_same_images(members)
+    else:
+        members, note = on_common_images(members)
+        notes += [note] if note else []
+    warmth = [its.temperature for its in measured]
+    costs = [macs_of(one.bundle) if isinstance(one, Ingredient) else None for one in asked]
+    words = members[0].split
+    made = ensemble(members, of=of, temperatures=warmth, name=f"ensemble of {len(members)}")
     standings = [standing(one, cost, heat) for one, cost, heat in zip(members, costs, warmth, strict=True)]
     rights = [right(one) for one in members]
     best = max(range(len(members)), key=lambda i: standings[i].accuracy)
@@ -175,7 +168,7 @@ def ensemble_bundles(
         over_mean=paired_means(np.mean(rights, axis=0), right(made).astype(np.float64)),
         of=of,
         split=words,
-        notes=notes,
+        notes=tuple(notes),
     )
     if save is not None:
         save_answers(made, Path(save), progress=progress)
@@ -197,22 +190,3 @@ def standing(answers: Answers, macs: int | None, temperature: float = 1.0) -> St
 def macs_of(bundle: Bundle) -> int:
     """Count a network's multiply-accumulates for one image."""
     return describe(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments).macs
-
-
-def _choose(images: BlendImages, split: Split) -> tuple[NDArray[np.int64], str, tuple[str, ...]]:
-    splits = images.datasets[0].splits
-    parts = {"test": splits.test, "val": splits.val, "train": splits.train}
-    everything = np.sort(np.concatenate(list(parts.values())))
-    # What open_images says about choosing is of no concern here: an ensemble chooses nothing.
-    notes = tuple(note for note in images.notes if not note.startswith("chosen by"))
-    if split == "all":
-        return everything, "all images", notes
-    if split == "auto":
-        split = "test" if len(parts["test"]) else "val" if len(parts["val"]) else "train"
-        if split == "train":
-            return everything, "all images, those that members were trained on included", notes
-    if not len(parts[split]):
-        raise DataError(
-            f"{images.datasets[0].source.name}: its {split} split is empty: choose another with --split"
-        )
-    return parts[split], f"{split} split", notes

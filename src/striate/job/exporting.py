@@ -115,4 +115,4 @@ def _given(
         raise DataError(
             f"{source.name}: none of {len(places)} images can be decoded: name others with --check"
         )
-    return np.stack(found), f"images of {source.name}"
+    return np.stack(found), source.name

@@ -21,6 +21,7 @@ from striate.data.sources import open_source
 from striate.data.split import make_splits
 from striate.fit.recipe import Recipe
 from striate.fit.run_folder import RunFolder, snapshot_files
+from striate.job.bundles import refuse_not_finite
 from striate.job.labelled import with_classes
 from striate.job.members import pictures_of
 from striate.weights.bundle import Bundle, load_bundle
@@ -79,7 +80,7 @@ def gather(paths: Sequence[str | Path], *, snapshots: bool = False) -> tuple[Ing
 
     Raises:
         UsageError: ``snapshots``, and a path is no run folder or holds none.
-        BundleError: a bundle can't be read.
+        BundleError: a bundle can't be read, or its network has diverged.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -88,6 +89,7 @@ def gather(paths: Sequence[str | Path], *, snapshots: bool = False) -> tuple[Ing
     found = []
     for file, name in zip(files, names, strict=True):
         bundle = load_bundle(file)
+        refuse_not_finite([(file, bundle)])
         found.append(Ingredient(name, file, bundle, state_digest(bundle.state)))
     return tuple(found)
 
@@ -160,8 +162,8 @@ def open_images(
         train, val = _carve(first)
         words = f"{len(val):,} of the training images"
         notes.append(
-            f"chosen by {words}, which the ingredients were trained on too: better train them with --set"
-            " val_fraction=0.1"
+            f"the held-out images are {words}, which the ingredients were trained on too: better train them"
+            " with --set val_fraction=0.1"
         )
     strangers = [
         one.name

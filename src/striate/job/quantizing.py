@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from striate.core.progress import Progress, silent
 from striate.core.random import permutation
 from striate.data.batches import network_pixels
 from striate.data.dataset import Dataset
-from striate.job.bundles import open_bundle
+from striate.job.bundles import open_bundle, refuse_not_finite
 from striate.job.labelled import DataChoice, LabelledImages, Split
 from striate.job.members import pictures_of
 from striate.job.target import check_target
@@ -96,10 +96,13 @@ def quantize_bundle(
             f"expected at least 1 calibration image, at least 1 image in a batch and 0 to 100 points of drop,"
             f" got {calibration_images}, {batch_images} and {max_drop_points:g}"
         )
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
     path = Path(out)
     check_target(path, (".safetensors",), force)
     check_nncf()
     net, record = open_bundle(bundle)
+    refuse_not_finite([(bundle, record)])
     labelled = LabelledImages(data, split, strict, progress)
     dataset, members, words = labelled.of(record)
     calibration, held_out, origin = _choose(dataset, members, calibration_images)
@@ -128,8 +131,8 @@ def quantize_bundle(
         "measure": measure,
         "accuracy_fp32": found.accuracy_a,
         "accuracy_int8": found.accuracy_b,
-        "drop": -found.difference,
-        "drop_interval": [-found.high, -found.low],
+        "drop": 0.0 - found.difference,  # never -0
+        "drop_interval": [0.0 - found.high, 0.0 - found.low],
         "level": found.level,
         "num_images": found.num_images,
         "split": words,
@@ -189,7 +192,7 @@ def _check_drop(found: Paired, measure: str, allowed: float, num_calibration: in
     if drop > allowed + 1e-9:
         raise AccuracyError(
             f"int8 loses {drop:.2f} points of {measure} on {found.num_images:,} images (95% interval"
-            f" {-100 * found.high:.2f} to {-100 * found.low:.2f}) where {allowed:g} are allowed, and was not"
-            f" written: calibrate on more than {num_calibration} images (--calibration-images), or allow more"
-            " (--max-drop)"
+            f" {-100 * found.high:z.2f} to {-100 * found.low:z.2f}) where {allowed:g} are allowed, and was"
+            f" not written: calibrate on more than {num_calibration} images (--calibration-images), or allow"
+            " more (--max-drop)"
         )

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -24,7 +24,7 @@ from striate.core.progress import Progress, silent
 from striate.data.batches import in_order
 from striate.fit.recipe import Recipe
 from striate.fit.run_folder import RunFolder, read_settings
-from striate.job.bundles import open_bundle
+from striate.job.bundles import about_int8, open_bundle, refuse_not_finite
 from striate.job.labelled import DataChoice, LabelledImages, Split
 from striate.job.members import broken_files, num_images, pictures_of
 from striate.job.reporting import (
@@ -113,6 +113,8 @@ def write_report(
     paths = [Path(run) for run in runs]
     page = Path(out)
     _check(paths, page)
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
     place = pick_device(device)
     setting = _Setting(split, batch_images, place, autocast_dtype(pick_precision(precision, place)), progress)
     settings = {path: read_settings(RunFolder(path)) for path in paths if path.is_dir()}
@@ -190,6 +192,7 @@ def _of_weights(
         setting.progress("note", 0, None, f"{path}: not tested again: {error}")
         why = f"its data ({run.data or 'unnamed'}) could not be read"
         return replace(run, notes=(*run.notes, _untested(run, why)))
+    refuse_not_finite([(path, bundle)])
     evaluation = evaluate(
         net.to(setting.device),
         in_order(pictures_of(dataset, members, bundle.preprocessing, setting.batch_images, setting.device)),
@@ -229,6 +232,7 @@ def _of_weights(
     )
     own = bundle.data.get("fingerprint") == dataset.fingerprint
     short = _short(words)
+    about = about_int8(bundle)
     counts = {name: count for name, count in num_images(dataset).items() if count}
     return replace(
         run,
@@ -238,6 +242,7 @@ def _of_weights(
         num_images=counts if own else run.num_images,
         split_notes=split_notes(dataset) if own else (),
         quarantined=broken_files(dataset),
+        notes=(*run.notes, f"It was {about}.") if about else run.notes,
         answers=answers,
         mistakes=shown.mistakes,
         suspects=shown.suspects,

@@ -1,7 +1,6 @@
 """Weights from elsewhere: found by path or name, turned into bundles, and written back."""
 
 import errno
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from striate.core.atomic import atomic_path
 from striate.core.errors import BundleError, UsageError, WriteError
 from striate.core.progress import Progress, silent
+from striate.job.target import check_target
 from striate.nets import find
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 from striate.weights.convert import check_foreign, convert, given_pictures
@@ -91,11 +91,11 @@ def convert_weights(
         WriteError: the target can't be written.
     """
     path = Path(target)
-    _check_target(path, _path_of(source), (".safetensors",), force)
+    check_target(path, (".safetensors",), force, sources=[_path_of(source)])
     if (mean is None) != (std is None) or (resize_px is not None and mean is None):
         raise UsageError("expected --mean and --std together, and --resize only with them: give all")
     file = open_weights(source, net, progress=progress)
-    _check_target(path, file.path, (".safetensors",), force)
+    check_target(path, (".safetensors",), force, sources=[file.path])
     check_foreign(file)
     if net is None:
         net = _only_one(file, progress)
@@ -127,7 +127,7 @@ def export_torchvision(source: str | Path, target: str | Path, *, force: bool = 
         WriteError: the target can't be written.
     """
     path, origin = Path(target), _path_of(source)
-    _check_target(path, origin, (".pth", ".pt", ".safetensors"), force)
+    check_target(path, (".pth", ".pt", ".safetensors"), force, sources=[origin])
     try:
         bundle = load_bundle(origin)
     except BundleError:
@@ -177,32 +177,6 @@ def _only_one(file: WeightFile, progress: Progress) -> str:
         others = " or ".join(fitting[1:])
         progress("note", 0, None, f"taken for {fitting[0]}; {others} would fit too: --net NAME")
     return fitting[0]
-
-
-def _check_target(target: Path, source: Path, suffixes: tuple[str, ...], force: bool) -> None:
-    """Refuse a target that is the source, of another kind, or in the way, before anything is read."""
-    try:
-        if target.is_dir():
-            raise UsageError(f"expected a file to write, got the folder {target}: name a file in it")
-        if target.suffix not in suffixes:
-            shown = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
-            other = target.with_suffix(suffixes[0])
-            raise UsageError(f"expected a target ending in {shown}, got {target.name}: write {other}")
-        folder = next(one for one in target.parents if one.exists())
-        if not folder.is_dir():
-            raise UsageError(f"expected a folder to write in, got the file {folder}: name another folder")
-        if not os.access(folder, os.W_OK):
-            raise WriteError(f"can't write {target}: name a folder that you may write to, {folder} is none")
-        if not target.exists():
-            return
-        if not target.is_file():
-            raise UsageError(f"expected a file to write, got {target}, a device or pipe: name another")
-        if source.exists() and target.samefile(source):
-            raise UsageError(f"expected another file to write than {source}, got that one: name a new file")
-    except OSError as error:
-        raise WriteError(f"can't write {target} ({error.strerror or error}): name another file") from None
-    if not force:
-        raise UsageError(f"{target} is there already: name a new file, or replace it with --force")
 
 
 @contextmanager

@@ -115,3 +115,40 @@ def on_same_images(several: Sequence[Answers]) -> tuple[Answers, ...]:
             replace(other, classes=first.classes, files=first.files, labels=first.labels, logits=logits)
         )
     return tuple(aligned)
+
+
+def on_common_images(several: Sequence[Answers]) -> tuple[tuple[Answers, ...], str]:
+    """Bring answers to the images that all of them are about, in the first one's order.
+
+    Args:
+        several: at least one record.
+
+    Returns:
+        The records, and what to know about them: empty where all were of the same images already. Otherwise
+        each is called what the smallest one was (``split``).
+
+    Raises:
+        DataError: they share no image, an image's name stands twice, or as ``on_same_images``.
+    """
+    sets = [set(one.files) for one in several]
+    common = set.intersection(*sets)
+    if not common or all(one == common for one in sets):
+        return on_same_images(several), ""
+    if any(len(files) != len(one.files) for files, one in zip(sets, several, strict=True)):
+        raise DataError(
+            "expected every image to have a name of its own, got the same name twice: rename the images"
+        )
+    smallest = min(several, key=lambda one: len(one.files))
+    kept = []
+    for one in several:
+        rows = np.array([i for i, file in enumerate(one.files) if file in common], np.int64)
+        files = tuple(one.files[i] for i in rows.tolist())
+        kept.append(
+            replace(one, files=files, labels=one.labels[rows], logits=one.logits[rows], split=smallest.split)
+        )
+    sizes = sorted({len(files) for files in sets})
+    note = (
+        f"not all networks were tested on the same images ({sizes[0]:,} to {sizes[-1]:,}): the figures are of"
+        f" the {len(common):,} that all share"
+    )
+    return on_same_images(kept), note

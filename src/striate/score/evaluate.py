@@ -38,27 +38,6 @@ class Evaluation:
     indices: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """A wrong answer.
-
-    Attributes:
-        position: row in the evaluation's arrays.
-        index: the image's place in its source.
-        true: true class index.
-        predicted: class index that was answered.
-        p_predicted: probability given to the answer, in [0, 1].
-        p_true: probability given to the true class, in [0, 1].
-    """
-
-    position: int
-    index: int
-    true: int
-    predicted: int
-    p_predicted: float
-    p_true: float
-
-
 def evaluate(
     net: nn.Module,
     batches: Iterable[Batch],
@@ -134,40 +113,6 @@ def evaluate(
         else score_multilabel(p, truth, classes, losses=nats)
     )
     return Evaluation(scores, p, torch.cat(raw).cpu().numpy(), truth, np.concatenate(indices))
-
-
-def worst_mistakes(evaluation: Evaluation, n: int) -> tuple[Mistake, ...]:
-    """Return the wrong answers of which the network was surest, surest first.
-
-    Args:
-        evaluation: of single-label data.
-        n: how many at most.
-
-    Returns:
-        Up to ``n`` mistakes by falling probability of the wrong class; equal ones in the order of evaluation.
-
-    Raises:
-        UsageError: the evaluation is of multi-label data, where no single class is the answer.
-    """
-    if evaluation.labels.ndim != 1:
-        raise UsageError(
-            "expected an evaluation of single-label data, got a multi-label one: rank it class by class"
-        )
-    predicted = evaluation.probabilities.argmax(axis=1)
-    confidence = evaluation.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != evaluation.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")[:n]]
-    return tuple(
-        Mistake(
-            position=int(i),
-            index=int(evaluation.indices[i]),
-            true=int(evaluation.labels[i]),
-            predicted=int(predicted[i]),
-            p_predicted=float(confidence[i]),
-            p_true=float(evaluation.probabilities[i, evaluation.labels[i]]),
-        )
-        for i in worst
-    )
 
 
 def _answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

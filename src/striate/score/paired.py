@@ -350,13 +350,13 @@ def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
         b: what to call B.
     """
     digits = 2 if found.num_images >= 1000 else 1
-    low, high = f"{100 * found.low:.{digits}f}", f"{100 * found.high:.{digits}f}"
-    size = f"{abs(100 * found.difference):.{digits}f} points"
+    low, high = f"{100 * found.low:z.{digits}f}", f"{100 * found.high:z.{digits}f}"
+    size = f"{abs(100 * found.difference):z.{digits}f} points"
     discordant = found.only_a + found.only_b
     if found.significant:
         if found.difference > 0:
             return f"{b} is better by {size} ({low} to {high})"
-        swapped = (f"{-100 * found.high:.{digits}f}", f"{-100 * found.low:.{digits}f}")
+        swapped = (f"{-100 * found.high:z.{digits}f}", f"{-100 * found.low:z.{digits}f}")
         return f"{a} is better by {size} ({swapped[0]} to {swapped[1]})"
     nothing = "no difference that this test set can show"
     if not discordant:
@@ -366,7 +366,7 @@ def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
         return f"{nothing}: each is right on {each} where the other is wrong"
     needed = images_needed(found.difference, discordant / found.num_images, level=found.level, power=_POWER)
     return (
-        f"{nothing}: {b} minus {a} is {100 * found.difference:+.{digits}f} points ({low} to {high}), p"
+        f"{nothing}: {b} minus {a} is {100 * found.difference:+z.{digits}f} points ({low} to {high}), p"
         f" {format_p(found.p_exact)}; about {_rounded(max(needed, found.num_images + 1))} images would be"
         " needed to show one of this size"
     )

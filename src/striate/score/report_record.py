@@ -1,5 +1,6 @@
 """What a report is made from: one record for each run, and one for each picture in it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.score.answers import Answers
+from striate.score.calibration import negative_log_likelihood
 from striate.score.metrics import Scores
 from striate.score.multilabel import MultiLabelScores
 
@@ -115,3 +117,10 @@ class RunReport:
     environment: Mapping[str, object] = field(default_factory=dict)
     num_resumes: int = 0
     ingredients: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats, at ``temperature`` where the answers are known; NaN without a test."""
+        if self.answers is not None:
+            return negative_log_likelihood(self.answers.logits, self.answers.labels, self.temperature)
+        return math.nan if self.test is None else self.test.loss

@@ -46,8 +46,8 @@ def run_page(run: RunReport, key: str = "") -> dict[str, Any]:
         "key": key,
         "headline": _headline(run),
         "facts": _facts(run),
-        "test": _test_section(single) if single else None,
-        "multi": _multi_section(multi) if multi else None,
+        "test": _test_section(run, single) if single else None,
+        "multi": _multi_section(run, multi) if multi else None,
         "protocols": _protocol_rows(run),
         "calibration": calibration_section(run.answers, run.temperature) if run.answers else None,
         "charts": _charts(run),
@@ -146,7 +146,7 @@ def _facts(run: RunReport) -> list[tuple[str, str]]:
     return facts
 
 
-def _test_section(scores: Scores) -> dict[str, Any]:
+def _test_section(run: RunReport, scores: Scores) -> dict[str, Any]:
     num, many = scores.num_images, len(scores.classes) > _MAX_TABLE_CLASSES
     rows = [("top-1 accuracy", say.percent(scores.top1, num), say.interval(scores.top1_interval, num))]
     flipped = Interval(1 - scores.top1_interval.high, 1 - scores.top1_interval.low)
@@ -155,7 +155,7 @@ def _test_section(scores: Scores) -> dict[str, Any]:
         flipped = Interval(1 - scores.top5_interval.high, 1 - scores.top5_interval.low)
         rows.append(("top-5 error", say.error(scores.top5, num), say.interval(flipped, num)))
     rows.append(("mean recall over classes", say.percent(scores.balanced_accuracy, num), ""))
-    rows.append(("cross-entropy", f"{format_number(scores.loss, digits=4)} nats", ""))
+    rows.append((f"cross-entropy{_unheated(run)}", f"{format_number(run.loss, digits=4)} nats", ""))
     rows.append(("naming the commonest class", f"{say.percent(scores.majority_share, num)} accuracy", ""))
     seen = [entry for entry in scores.per_class if entry.num_images]
     if len(seen) <= 12:
@@ -222,7 +222,12 @@ def _balance(scores: Scores) -> str:
     )
 
 
-def _multi_section(scores: MultiLabelScores) -> dict[str, Any]:
+def _unheated(run: RunReport) -> str:
+    """Say so where only the loss before the temperature is known."""
+    return "" if run.answers is not None or run.temperature == 1.0 else " at a temperature of 1"
+
+
+def _multi_section(run: RunReport, scores: MultiLabelScores) -> dict[str, Any]:
     num = scores.num_images
     mean = scores.mean_average_precision
     order = sorted(
@@ -238,7 +243,7 @@ def _multi_section(scores: MultiLabelScores) -> dict[str, Any]:
     rows = [
         ("mean average precision", "-" if mean is None else f"{mean:.3f}"),
         ("every label right", say.percent(scores.exact_match, num)),
-        ("binary cross-entropy", f"{format_number(scores.loss, digits=4)} nats"),
+        (f"binary cross-entropy{_unheated(run)}", f"{format_number(run.loss, digits=4)} nats"),
     ]
     if scores.per_class:
         rows += [("macro F1", say.percent(scores.macro_f1)), ("micro F1", say.percent(scores.micro_f1))]

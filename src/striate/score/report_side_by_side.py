@@ -122,7 +122,7 @@ def _result_row(place: int, run: RunReport) -> dict[str, Any]:
     if scores is None:
         return row
     num = scores.num_images
-    row |= {"images": f"{num:,}", "loss": format_number(scores.loss, digits=3)}
+    row |= {"images": f"{num:,}", "loss": format_number(run.loss, digits=3)}
     if isinstance(scores, Scores):
         row |= {
             "accuracy": say.percent(scores.top1, num),

@@ -17,7 +17,7 @@ def percent(rate: float | None, num_images: int | None = None) -> str:
 
 def points(difference: float, num_images: int | None = None) -> str:
     """Write a difference of two rates in percentage points, with its sign."""
-    return f"{100 * difference:+.{_decimals(num_images)}f}".replace("-", "\u2212")
+    return f"{100 * difference:+z.{_decimals(num_images)}f}".replace("-", "\u2212")
 
 
 def error(accuracy: float, num_images: int) -> str:
