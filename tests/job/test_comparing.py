@@ -218,12 +218,15 @@ def test_a_network_that_diverged_is_named(runs, tmp_path):
         striate.compare_runs([tmp_path / "nowhere.safetensors", runs[1]])
 
 
-def test_losses_of_a_file_beside_a_calibrated_network_are_explained(runs, tmp_path):
+def test_a_file_of_a_calibrated_network_has_its_temperature(runs, tmp_path):
     hot = tmp_path / "hot.safetensors"
     save_bundle(replace(load_bundle(runs[0]), temperature=2.0), hot)
-    save_answers(striate.answers_of(runs[1], "digits"), tmp_path / "saved.csv")
-    (note,) = striate.compare_runs([hot, tmp_path / "saved.csv"], "digits").notes
-    assert "logits are taken as they are" in note
+    save_answers(striate.answers_of(hot, "digits"), tmp_path / "saved.csv")
+    found = striate.compare_runs([hot, tmp_path / "saved.csv", runs[0]], "digits")
+    losses = [one.loss for one in found.entrants]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-3)
+    assert not found.notes
 
 
 def test_int8_is_not_what_is_compared_and_that_is_said(runs, tmp_path):

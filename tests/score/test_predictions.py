@@ -134,9 +134,9 @@ def test_the_csv_file_by_hand(tmp_path):
     )
     save_answers(answers, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text().splitlines() == [
-        "file,true,predicted,p_predicted,network,split,logit:cat,logit:dog",
-        "a.png,cat,cat,0.500000,lenet,test,0,0",
-        "b.png,cat,dog,1.000000,lenet,test,-1.5,40",
+        "file,true,predicted,p_predicted,network,split,temperature,logit:cat,logit:dog",
+        "a.png,cat,cat,0.500000,lenet,test,1.0,0,0",
+        "b.png,cat,dog,1.000000,lenet,test,1.0,-1.5,40",
     ]
 
 
@@ -151,8 +151,8 @@ def test_the_csv_file_of_several_labels_by_hand(tmp_path):
     save_answers(answers, tmp_path / "x.csv")
     # sigmoid(3) = 0.952574; a probability of exactly one half is no label.
     assert (tmp_path / "x.csv").read_text().splitlines()[1:] == [
-        "a.png,cat; dog,cat; dog,0.952574,lenet,,1,1,3,2",
-        "b.png,,,0.500000,lenet,,0,0,-40,0",
+        "a.png,cat; dog,cat; dog,0.952574,lenet,,1.0,1,1,3,2",
+        "b.png,,,0.500000,lenet,,1.0,0,0,-40,0",
     ]
 
 
@@ -251,18 +251,19 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
     assert path.read_text() == "old"
 
 
-# Columns of single(): file, true, predicted, p_predicted, network, split, logit:cat, logit:dog, logit:emu.
+# Columns of single(): file, true, predicted, p_predicted, network, split,
+# temperature, logit:cat, logit:dog, logit:emu.
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[2].__setitem__(7, "x1"), "row 3: expected a number under logit:dog, got 'x1'"),
-        (lambda rows: rows[2].__setitem__(7, ""), "row 3: expected a number under logit:dog, got ''"),
+        (lambda rows: rows[2].__setitem__(8, "x1"), "row 3: expected a number under logit:dog, got 'x1'"),
+        (lambda rows: rows[2].__setitem__(8, ""), "row 3: expected a number under logit:dog, got ''"),
         (
-            lambda rows: rows[4].__setitem__(6, "nan"),
+            lambda rows: rows[4].__setitem__(7, "nan"),
             "row 5: expected a finite number under logit:cat, got nan",
         ),
         (
-            lambda rows: rows[4].__setitem__(8, "1e39"),
+            lambda rows: rows[4].__setitem__(9, "1e39"),
             "row 5: expected a finite number under logit:emu, got inf",
         ),
         (
@@ -277,9 +278,9 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
             lambda rows: rows[3].__setitem__(0, ""),
             "row 4: expected a file name that stands once, got an empty one",
         ),
-        (lambda rows: rows[3].pop(), "row 4: expected 9 cells as in the header, got 8"),
-        (lambda rows: rows[3].append("1"), "row 4: expected 9 cells as in the header, got 10"),
-        (lambda rows: rows.insert(3, []), "row 5: expected 9 cells as in the header, got none before it"),
+        (lambda rows: rows[3].pop(), "row 4: expected 10 cells as in the header, got 9"),
+        (lambda rows: rows[3].append("1"), "row 4: expected 10 cells as in the header, got 11"),
+        (lambda rows: rows.insert(3, []), "row 5: expected 10 cells as in the header, got none before it"),
         (
             lambda rows: rows[5].__setitem__(5, "val"),
             "row 6: expected the split of the first row, 'test split', got 'val'",
@@ -294,12 +295,12 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
             "expected a column true with each image's class, got none",
         ),
         (
-            lambda rows: [row.__delitem__(slice(6, 9)) for row in rows],
+            lambda rows: [row.__delitem__(slice(7, 10)) for row in rows],
             "columns logit:CLASS, got 'file', 'true'",
         ),
-        (lambda rows: rows[0].__setitem__(8, "logit:cat"), "each column once, got 'logit:cat' twice"),
-        (lambda rows: rows[0].__setitem__(8, "file"), "each column once, got 'file' twice"),
-        (lambda rows: rows[0].__setitem__(8, "logit:"), "a class name behind each logit:, got none"),
+        (lambda rows: rows[0].__setitem__(9, "logit:cat"), "each column once, got 'logit:cat' twice"),
+        (lambda rows: rows[0].__setitem__(9, "file"), "each column once, got 'file' twice"),
+        (lambda rows: rows[0].__setitem__(9, "logit:"), "a class name behind each logit:, got none"),
         (lambda rows: rows[0].__setitem__(2, "is:cat"), "only one for 'dog'"),
         (lambda rows: rows.__delitem__(slice(1, None)), "expected one row for each image, got none"),
         (lambda rows: rows.clear(), "columns logit:CLASS, got nothing"),
@@ -326,7 +327,7 @@ def test_a_damaged_csv_file_is_one_line_with_the_row(tmp_path, change, message: 
 
 def test_marks_other_than_0_and_1_are_named(tmp_path):
     save_answers(several(), tmp_path / "x.csv")
-    rewrite(tmp_path / "x.csv", lambda rows: rows[3].__setitem__(7, "2"))
+    rewrite(tmp_path / "x.csv", lambda rows: rows[3].__setitem__(8, "2"))
     with pytest.raises(DataError, match="row 4: expected 0 or 1 under is:dog, got 2: correct the label"):
         load_answers(tmp_path / "x.csv")
 
@@ -455,3 +456,27 @@ def test_scores_are_computed_again_without_the_network(tmp_path, make):
     answers = make()
     save_answers(answers, tmp_path / "x.csv")
     assert load_answers(tmp_path / "x.csv").scores().to_json() == answers.scores().to_json()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_temperature_comes_back_and_makes_the_printed_probability(tmp_path, suffix):
+    answers = Answers(
+        name="warm",
+        classes=("a", "b"),
+        files=("x.png",),
+        labels=np.array([1]),
+        logits=np.array([[0.0, 4.0]], np.float32),
+        temperature=2.0,
+    )
+    path = tmp_path / f"p{suffix}"
+    save_answers(answers, path)
+
+    assert load_answers(path).temperature == 2.0
+    assert load_answers(path).logits.tolist() == [[0.0, 4.0]]
+    if suffix == ".csv":
+        with open(path, newline="") as file:
+            [row] = csv.DictReader(file)
+        assert float(row["p_predicted"]) == pytest.approx(1 / (1 + np.exp(-2.0)), abs=1e-6)
+        path.write_text(path.read_text().replace(",2.0,", ",-1,"))
+        with pytest.raises(DataError, match="row 2: expected a number above 0 under temperature, got '-1'"):
+            load_answers(path)

@@ -149,7 +149,7 @@ def _figures(
     from striate.score.gains import figures
 
     against = None if one is single else single.answers
-    return figures(one.answers, topk=ranks, against=against), one.answers.scores()
+    return figures(one.answers, topk=ranks, against=against), one.answers.scores(one.temperature)
 
 
 def _show(
@@ -225,15 +225,10 @@ def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", class
         out.print(multilabel_table(scores, order=order, all_classes=classes == "all"))
 
 
-def _temperature(one: "Measurement") -> float:
-    """Return a bundle's temperature for single crops, which it was fitted on; averages of views keep 1."""
-    return one.temperature if one.views == 1 else 1.0
-
-
 def _show_calibration(one: "Measurement") -> None:
     from striate.score.calibration import calibration
 
-    found = calibration(one.answers.logits, one.answers.labels, _temperature(one))
+    found = calibration(one.answers.logits, one.answers.labels, one.temperature)
     scaled = "" if found.temperature == 1.0 else f" at temperature {found.temperature:.3g}"
     out.print(f"calibration error (ECE) {found.ece:.1%}{scaled}", highlight=False)
 
@@ -242,7 +237,7 @@ def _show_suspects(one: "Measurement", num: int) -> None:
     from striate.cli.score_tables import suspects_table
     from striate.score.suspects import label_errors
 
-    found = label_errors(one.answers, num, temperature=_temperature(one))
+    found = label_errors(one.answers, num, temperature=one.temperature)
     out.print()
     out.print(
         "[bold]Labels that are likely wrong[/] (confident learning; only for images it was not trained on)"
@@ -281,7 +276,7 @@ def _record(
 ) -> dict[str, Any]:
     from striate.score.calibration import calibration
 
-    calibrated = calibration(one.answers.logits, one.answers.labels, _temperature(one))
+    calibrated = calibration(one.answers.logits, one.answers.labels, one.temperature)
     return {
         "bundle": one.source,
         "trained": one.trained,

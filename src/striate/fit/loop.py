@@ -21,7 +21,7 @@ from striate.data.batches import Pictures, in_order, num_training_batches, shuff
 from striate.data.dataset import ColourStatistics
 from striate.fit.average import WeightAverage, make_average
 from striate.fit.checkpoint import Position, load_checkpoint, save_checkpoint
-from striate.fit.finite import first_non_finite
+from striate.core.finite import first_non_finite
 from striate.fit.loss import Loss, Outputs, total_loss
 from striate.fit.optimizer import make_optimizer
 from striate.fit.recipe import Recipe

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from striate.core.errors import BundleError
-from striate.fit.finite import first_non_finite
+from striate.core.finite import first_non_finite
 from striate.nets import build
 from striate.weights.bundle import Bundle, fill_network, load_bundle
 

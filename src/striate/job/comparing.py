@@ -105,7 +105,7 @@ def compare_runs(
         progress=progress,
     )
     known = [_known(path, one.answers, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
-    notes = list(_about(facts, files=len(bundles) < len(paths)))
+    notes = list(_about(facts))
     aligned = tuple(one.answers for one in known)
     if all(one.measured_now for one in known):
         aligned, note = on_common_images(aligned)
@@ -147,16 +147,11 @@ def compare_runs(
     )
 
 
-def _about(facts: Mapping[Path, Bundle], *, files: bool) -> Iterator[str]:
-    """Say what the figures leave out: int8 networks, and temperatures that a predictions file lacks."""
+def _about(facts: Mapping[Path, Bundle]) -> Iterator[str]:
+    """Say what the figures leave out: int8 networks."""
     for path, bundle in facts.items():
         if note := about_int8(bundle):
             yield f"{path}: {note}"
-    if files and any(bundle.temperature != 1.0 for bundle in facts.values()):
-        yield (
-            "losses: a predictions file's logits are taken as they are, a bundle's are divided by its"
-            " temperature first"
-        )
 
 
 def _known(path: Path, answers: Answers, bundle: Bundle | None) -> _Known:

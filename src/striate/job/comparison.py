@@ -18,7 +18,7 @@ class Entrant:
         seed: of its training, or None where that is not known.
         num_right: images it gets right (multi-label: every label right).
         num_images: images in all.
-        loss: mean cross-entropy in nats, at the bundle's temperature; of a predictions file at 1.
+        loss: mean cross-entropy in nats, at the temperature of the bundle or file.
     """
 
     name: str

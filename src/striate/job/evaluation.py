@@ -70,7 +70,8 @@ class Measurement:
         images_per_s: decoding and cutting included, save where the pixels of single crops were kept in
             memory; None for a file.
         trained: False for a network with random weights, whose figures mean nothing.
-        temperature: the bundle's, which its probabilities go through where it predicts.
+        temperature: the bundle's, which its probabilities go through where it predicts; averages of several
+            views have 1.
         broken: files left out, with reasons.
     """
 
@@ -223,6 +224,7 @@ def measure(
                 labels=dataset.source.labels[members],
                 logits=logits,
                 split=words,
+                temperature=record.temperature if showing.num_views == 1 else 1.0,
             )
             found.append(
                 Measurement(
@@ -233,7 +235,7 @@ def measure(
                     words=showing.words,
                     images_per_s=len(members) / seconds,
                     trained=trained,
-                    temperature=record.temperature,
+                    temperature=answers.temperature,
                     broken=broken_files(dataset),
                 )
             )
@@ -345,7 +347,8 @@ def _from_file(word: str | Path, protocols: Sequence[Protocol], progress: Progre
     path = Path(word)
     if not path.is_file():
         raise DataError(f"{word}: no such file; expected predictions as `striate evaluate --save` writes")
-    return Measurement(source=str(word), answers=load_answers(path, progress=progress), protocol=None)
+    answers = load_answers(path, progress=progress)
+    return Measurement(source=str(word), answers=answers, protocol=None, temperature=answers.temperature)
 
 
 def _name(word: str | Path) -> str:

@@ -24,6 +24,8 @@ class Answers:
         logits: ``N x K`` float32. Their softmax (sigmoid for multi-label data) is the answer; where a
             protocol averages probabilities, they are the logarithms (log-odds) of the averages.
         split: which images these are, in words.
+        temperature: what the network divides its logits by where it predicts (``Bundle.temperature``); scores
+            and probabilities here leave it out unless they are given it.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Answers:
     labels: NDArray[Any]
     logits: NDArray[np.float32]
     split: str = ""
+    temperature: float = 1.0
 
     @property
     def multi_label(self) -> bool:

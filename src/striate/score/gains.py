@@ -76,8 +76,8 @@ def figures(
     """
     if against is not None:
         answers, against = on_same_images((answers, against))
-    scores = answers.scores()
-    before = None if against is None else against.scores()
+    scores = answers.scores(answers.temperature)
+    before = None if against is None else against.scores(against.temperature)
     found = []
     if isinstance(scores, Scores):
         for k in check_topk(topk, len(answers.classes)):

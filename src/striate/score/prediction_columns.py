@@ -1,5 +1,6 @@
 """The table in a predictions file: its columns, how names become text, and the way back to answers."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from striate.score.answers import Answers
 from striate.score.checks import check_answers, check_labels, check_marks
 
 TEXTS = ("file", "true", "predicted")
-EVERY_ROW = ("network", "split")
+EVERY_ROW = ("network", "split", "temperature")
 _MARK, _LOGIT = "is:", "logit:"
 _JOIN = "; "
 _GIVEN = 0.5  # a label is given where its probability is above
@@ -69,7 +70,7 @@ def header(answers: Answers) -> list[str]:
 def texts(answers: Answers) -> tuple[list[str], list[str], list[str], list[float]]:
     """Return the columns for people: file, true, predicted, probability of the answer."""
     classes = [escaped(name) for name in answers.classes]
-    p = answers.probabilities()
+    p = answers.probabilities(answers.temperature)
     if answers.multi_label:
         true = [_JOIN.join(classes[k] for k in np.flatnonzero(row)) for row in answers.labels]
         predicted = [_JOIN.join(classes[k] for k in np.flatnonzero(row > _GIVEN)) for row in p]
@@ -77,6 +78,11 @@ def texts(answers: Answers) -> tuple[list[str], list[str], list[str], list[float
         true = [classes[label] for label in answers.labels.tolist()]
         predicted = [classes[best] for best in answers.logits.argmax(axis=1).tolist()]
     return [escaped(name) for name in answers.files], true, predicted, p.max(axis=1).tolist()
+
+
+def every_row(answers: Answers) -> list[str]:
+    """Return the texts that are the same in every row, in the order of ``EVERY_ROW``."""
+    return [escaped(answers.name), escaped(answers.split), repr(float(answers.temperature))]
 
 
 class Columns:
@@ -142,7 +148,8 @@ class Columns:
         """Check what stands in the columns and make the record.
 
         Args:
-            cells: texts of the columns ``file``, ``true``, ``network`` and ``split``, those there are.
+            cells: texts of the columns ``file``, ``true``, ``network``, ``split`` and ``temperature``,
+                those there are.
             marks: ``N x K``, anything where an image has one label.
             logits: ``N x K``.
             first_row: number of the first image's row, for messages.
@@ -165,7 +172,7 @@ class Columns:
         labels: NDArray[Any] = (
             self._marked(marks, first_row) if self.marks else self._labelled(cells["true"], first_row)
         )
-        name, split = (self._same(column, cells.get(column, []), first_row) for column in EVERY_ROW)
+        name, split, warmth = (self._same(column, cells.get(column, []), first_row) for column in EVERY_ROW)
         return Answers(
             name=name or self._path.stem,
             classes=tuple(unescaped(name) for name in self.names),
@@ -173,7 +180,19 @@ class Columns:
             labels=labels,
             logits=logits,
             split=split,
+            temperature=self._temperature(warmth, first_row),
         )
+
+    def _temperature(self, text: str, first_row: int) -> float:
+        try:
+            value = float(text or "1")
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise self.error(
+                first_row, "a number above 0 under temperature", repr(text[:80]), "leave it empty"
+            )
+        return value
 
     def error(self, row: int, expected: str, got: str, remedy: str) -> DataError:
         """Make the error about a row."""

@@ -10,6 +10,7 @@ column                    content
 ``predicted``             the answer: the class of the highest logit, or every class above 0.5
 ``p_predicted``           probability of the answer; of the surest class where several labels are allowed
 ``network``, ``split``    who answered, and which images these are; the same in every row
+``temperature``           what the logits are divided by for ``p_predicted``; 1 where it is left out
 ``is:CLASS``              1 or 0, one column per class; only where an image may carry several labels
 ``logit:CLASS``           float32, one column per class, in the order of the classes
 ========================  =============================================================================
@@ -34,7 +35,7 @@ from striate.score.answers import Answers
 from striate.score.prediction_columns import (
     EVERY_ROW,
     Columns,
-    escaped,
+    every_row,
     header,
     refuse_unwritable,
     texts,
@@ -107,7 +108,7 @@ def _suffix(path: Path) -> str:
 
 def _write_csv(answers: Answers, path: Path, progress: Progress) -> None:
     num = len(answers.files)
-    every_row = [escaped(answers.name), escaped(answers.split)]
+    same = every_row(answers)
     nine_digits = ",".join(["%.9g"] * len(answers.classes))  # as many as bring a float32 back exactly
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -115,7 +116,7 @@ def _write_csv(answers: Answers, path: Path, progress: Progress) -> None:
         for i, (name, true, predicted, p) in enumerate(zip(*texts(answers), strict=True)):
             marks = [int(mark) for mark in answers.labels[i]] if answers.multi_label else []
             logits = (nine_digits % tuple(answers.logits[i].tolist())).split(",")
-            table.writerow([name, true, predicted, f"{p:.6f}", *every_row, *marks, *logits])
+            table.writerow([name, true, predicted, f"{p:.6f}", *same, *marks, *logits])
             if (i + 1) % _STAGE_ROWS == 0 or i + 1 == num:
                 progress("write predictions", i + 1, num)
 
@@ -203,7 +204,7 @@ def _write_parquet(answers: Answers, path: Path, progress: Progress) -> None:
     *words, p = texts(answers)
     arrays = [arrow.array(column, arrow.string()) for column in words]
     arrays.append(arrow.array(np.array(p, np.float32)))
-    arrays += [arrow.array([escaped(text)] * num, arrow.string()) for text in (answers.name, answers.split)]
+    arrays += [arrow.array([text] * num, arrow.string()) for text in every_row(answers)]
     if answers.multi_label:
         arrays += [arrow.array(column) for column in np.ascontiguousarray(answers.labels.T.astype(np.int8))]
     arrays += [arrow.array(column) for column in np.ascontiguousarray(answers.logits.T)]

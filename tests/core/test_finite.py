@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from striate.fit.finite import first_non_finite
+from striate.core.finite import first_non_finite
 
 SHAPES = [(), (3,), (1000, 17), (8, 5, 3, 3), (2, 1, 1, 1)]
 
