@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 
 from striate.core.devices import Precision, autocast_dtype, keep_freed_memory
 from striate.core.errors import DataError, InterruptedRunError, NonFiniteLossError
+from striate.core.finite import first_non_finite
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
 from striate.data.batches import Pictures, in_order, num_training_batches, shuffled
 from striate.data.dataset import ColourStatistics
 from striate.fit.average import WeightAverage, make_average
 from striate.fit.checkpoint import Position, load_checkpoint, save_checkpoint
-from striate.core.finite import first_non_finite
 from striate.fit.loss import Loss, Outputs, total_loss
 from striate.fit.optimizer import make_optimizer
 from striate.fit.recipe import Recipe
