@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from striate.core.devices import has_bf16
 from striate.core.errors import UsageError
-from striate.serve.intel import import_openvino
+from striate.serve.intel import import_openvino, own_signal_stack
 
 
 class OpenvinoEngine:
@@ -19,6 +19,7 @@ class OpenvinoEngine:
 
     name: Literal["openvino"] = "openvino"
 
+    @own_signal_stack()
     def __init__(
         self,
         model: Any,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.serve.intel import import_openvino
+from striate.serve.intel import import_openvino, own_signal_stack
 
 
 def openvino_versions() -> dict[str, str]:
@@ -50,6 +50,7 @@ def write_openvino(
     ov.save_model(model, str(path), compress_to_fp16=False)
 
 
+@own_signal_stack()
 def run_openvino(path: Path, pixels: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], ...]]:
     """Run an OpenVINO file on some batches, on the CPU, computing in fp32 (int8 where it is quantized).
 

@@ -6,8 +6,11 @@ of its own that does nothing: striate lets it find none. A program that imported
 what it chose.
 """
 
+import ctypes
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -44,3 +47,30 @@ def import_openvino() -> ModuleType:
         finally:
             for name in hidden:
                 sys.modules.pop(name, None)
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux's signal.h."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Put this thread's stack for signals back as it was, whatever happens to it meanwhile.
+
+    OpenVINO gives the thread that compiles a model for AMX a stack of its own for signals, and may free that
+    memory later without taking the stack back. Python handles signals on that stack, so that the next Ctrl-C
+    would end in a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    call = ctypes.CDLL(None).sigaltstack
+    before = _SignalStack()
+    known = call(None, ctypes.byref(before)) == 0
+    try:
+        yield
+    finally:
+        if known:
+            call(ctypes.byref(before), None)

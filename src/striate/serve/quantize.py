@@ -19,7 +19,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert
 from striate.serve.graph import FromPixels
-from striate.serve.intel import import_openvino
+from striate.serve.intel import import_openvino, own_signal_stack
 from striate.weights.bundle import Bundle
 
 
@@ -39,6 +39,7 @@ def quantize_versions() -> dict[str, str]:
     return {name: version(name) for name in ("nncf", "openvino")}
 
 
+@own_signal_stack()
 def quantize_network(
     net: nn.Module, bundle: Bundle, pixels: NDArray[np.uint8], *, progress: Progress = silent
 ) -> dict[str, bytes]:
