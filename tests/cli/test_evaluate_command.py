@@ -13,7 +13,7 @@ from striate.cli import show
 from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.bundle import Bundle, load_bundle, save_bundle, with_graphs
 
 
 @pytest.fixture
@@ -159,3 +159,12 @@ def test_wrong_words_give_one_line(run, folder, tmp_path, monkeypatch, words, co
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quantized_bundle_is_said_to_be_measured_with_its_fp32_weights(run, folder, tmp_path):
+    plain = folder / "0.safetensors"
+    small = tmp_path / "small.safetensors"
+    save_bundle(with_graphs(load_bundle(plain), {"int8.xml": b"<net/>", "int8.bin": b"0"}), small)
+    words = ("--data", folder / "photos")
+    assert "tested with its fp32 weights" in " ".join(run(small, *words)[1].split())
+    assert "fp32 weights" not in run(plain, *words)[1]

@@ -160,6 +160,8 @@ def _show(
     on = f" on {escape(data)}" if last.protocol is not None else ""
     split = f": {escape(last.answers.split)}" if last.answers.split else ""
     out.print(f"[bold]{escape(last.source)}[/]{on}{split}", highlight=False)
+    if last.note:
+        out.print(f"[yellow]{escape(last.note)}[/]")
     if not last.trained:
         out.print("[yellow]random weights (seed 0): only the speed means anything[/]")
     num = len(last.answers.files)
@@ -280,6 +282,7 @@ def _record(
     return {
         "bundle": one.source,
         "trained": one.trained,
+        "note": one.note,
         "protocol": one.protocol.kind if one.protocol else None,
         "views": one.views,
         "done": one.words,

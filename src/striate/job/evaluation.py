@@ -24,7 +24,7 @@ from striate.data.dataset import fit_preprocessing, for_network
 from striate.data.preprocess import Preprocessing
 from striate.data.sources import Source
 from striate.data.views import SMALL_PX
-from striate.job.bundles import open_bundle
+from striate.job.bundles import about_int8, open_bundle
 from striate.job.labelled import DataChoice, LabelledImages, Split
 from striate.job.members import broken_files, input_shape, pictures_of
 from striate.nets import build, find
@@ -73,6 +73,7 @@ class Measurement:
         temperature: the bundle's, which its probabilities go through where it predicts; averages of several
             views have 1.
         broken: files left out, with reasons.
+        note: what the figures leave out: of a quantized bundle, its int8 network.
     """
 
     source: str
@@ -84,6 +85,7 @@ class Measurement:
     trained: bool = True
     temperature: float = 1.0
     broken: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
 
 def answers_of(
@@ -237,6 +239,7 @@ def measure(
                     trained=trained,
                     temperature=answers.temperature,
                     broken=broken_files(dataset),
+                    note=about_int8(record),
                 )
             )
     return tuple(found)
