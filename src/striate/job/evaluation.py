@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ from striate.data.preprocess import Preprocessing
 from striate.data.sources import Source
 from striate.data.views import SMALL_PX
 from striate.job.bundles import about_int8, open_bundle
-from striate.job.labelled import DataChoice, LabelledImages, Split
+from striate.job.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.job.members import broken_files, input_shape, pictures_of
 from striate.nets import build, find
 from striate.score.answers import Answers
@@ -70,8 +69,6 @@ class Measurement:
         images_per_s: decoding and cutting included, save where the pixels of single crops were kept in
             memory; None for a file.
         trained: False for a network with random weights, whose figures mean nothing.
-        temperature: the bundle's, which its probabilities go through where it predicts; averages of several
-            views have 1.
         broken: files left out, with reasons.
         note: what the figures leave out: of a quantized bundle, its int8 network.
     """
@@ -83,9 +80,13 @@ class Measurement:
     words: str = ""
     images_per_s: float | None = None
     trained: bool = True
-    temperature: float = 1.0
     broken: tuple[tuple[str, str], ...] = ()
     note: str = ""
+
+    @property
+    def temperature(self) -> float:
+        """The bundle's, which its probabilities go through; averages of several views have 1."""
+        return self.answers.temperature
 
 
 def answers_of(
@@ -237,7 +238,6 @@ def measure(
                     words=showing.words,
                     images_per_s=len(members) / seconds,
                     trained=trained,
-                    temperature=answers.temperature,
                     broken=broken_files(dataset),
                     note=about_int8(record),
                 )
@@ -292,8 +292,7 @@ def evaluate_bundle(
 def _checked(
     split: Split, device: DeviceChoice, precision: PrecisionChoice
 ) -> tuple[torch.device, Precision]:
-    if split not in get_args(Split):
-        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+    check_split(split)
     place = pick_device(device)
     return place, pick_precision(precision, place)
 
@@ -350,8 +349,7 @@ def _from_file(word: str | Path, protocols: Sequence[Protocol], progress: Progre
     path = Path(word)
     if not path.is_file():
         raise DataError(f"{word}: no such file; expected predictions as `striate evaluate --save` writes")
-    answers = load_answers(path, progress=progress)
-    return Measurement(source=str(word), answers=answers, protocol=None, temperature=answers.temperature)
+    return Measurement(source=str(word), answers=load_answers(path, progress=progress), protocol=None)
 
 
 def _name(word: str | Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from striate.weights.bundle import Bundle
 
 Split = Literal["auto", "train", "val", "test", "all"]
 DataChoice = str | Path | Sequence[str | Path]
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that there is not.
+
+    Raises:
+        UsageError: it is none of ``Split``.
+    """
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
 
 
 class LabelledImages:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from striate.core.random import permutation
 from striate.data.batches import network_pixels
 from striate.data.dataset import Dataset
 from striate.job.bundles import open_bundle, refuse_not_finite
-from striate.job.labelled import DataChoice, LabelledImages, Split
+from striate.job.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.job.members import pictures_of
 from striate.job.target import check_target
 from striate.score.paired import Paired, paired
@@ -96,8 +96,7 @@ def quantize_bundle(
             f"expected at least 1 calibration image, at least 1 image in a batch and 0 to 100 points of drop,"
             f" got {calibration_images}, {batch_images} and {max_drop_points:g}"
         )
-    if split not in get_args(Split):
-        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+    check_split(split)
     path = Path(out)
     check_target(path, (".safetensors",), force)
     check_nncf()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -25,7 +25,7 @@ from striate.data.batches import in_order
 from striate.fit.recipe import Recipe
 from striate.fit.run_folder import RunFolder, read_settings
 from striate.job.bundles import about_int8, open_bundle, refuse_not_finite
-from striate.job.labelled import DataChoice, LabelledImages, Split
+from striate.job.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.job.members import broken_files, num_images, pictures_of
 from striate.job.reporting import (
     data_name,
@@ -113,8 +113,7 @@ def write_report(
     paths = [Path(run) for run in runs]
     page = Path(out)
     _check(paths, page)
-    if split not in get_args(Split):
-        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+    check_split(split)
     place = pick_device(device)
     setting = _Setting(split, batch_images, place, autocast_dtype(pick_precision(precision, place)), progress)
     settings = {path: read_settings(RunFolder(path)) for path in paths if path.is_dir()}
