@@ -112,7 +112,9 @@ def test_in_order_against_plain_pillow(folder):
         )
         left, top = (picture.width - 20) // 2 + 2, (picture.height - 20) // 2 + 2
         expected = np.asarray(picture)[top : top + 16, left : left + 16] / 255
-        np.testing.assert_allclose(image.permute(1, 2, 0), expected, atol=1e-6)
+        off = np.abs(image.permute(1, 2, 0).numpy() - expected)
+        assert off.max() < 2.01 / 255  # see test_resizing_is_pillows_but_for_rounding
+        assert off.mean() < 0.1 / 255
 
 
 def test_statistics_against_numpy(folder):

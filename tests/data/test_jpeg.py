@@ -38,17 +38,17 @@ def test_the_pixels_are_pillows(mode, subsampling, progressive, min_side_px):
     if min_side_px is not None:
         expected.draft(None, (min_side_px, min_side_px))
     assert found is not None
-    assert found.mode == mode
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    assert found.shape[2] == {"RGB": 3, "L": 1}[mode]
+    np.testing.assert_array_equal(found, np.asarray(expected).reshape(found.shape))
 
 
-def test_tags_stay():
+def test_tags_are_heeded():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(photo(), exif=exif)
-    found = decode_jpeg(data, Image.open(io.BytesIO(data)), None)
-    assert found.info["exif"] == Image.open(io.BytesIO(data)).info["exif"]
-    assert decode(data, file="x.jpg").size == (131, 203)  # upright
+    upright = Image.open(io.BytesIO(data)).transpose(Image.Transpose.ROTATE_270)
+    assert upright.size == (131, 203)
+    np.testing.assert_array_equal(np.asarray(decode(data, file="x.jpg")), np.asarray(upright))
 
 
 @pytest.mark.parametrize("cut", [300, 2000, -200, -3])

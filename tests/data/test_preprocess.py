@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from striate.core.errors import UsageError
-from striate.data.preprocess import Preprocessing, centre, normalise, resize_shorter, to_pixels
+from striate.data.preprocess import Preprocessing, centre, normalise, resize, resize_shorter, to_pixels
 
 
 def spec(**changes):
@@ -68,7 +68,56 @@ def test_centre_pads_and_crops_at_once():
     ("size", "expected"), [((500, 375), (85, 64)), ((375, 500), (64, 85)), ((10, 10), (64, 64))]
 )
 def test_shorter_side(size, expected):
-    assert resize_shorter(Image.new("RGB", size), 64, "bilinear").size == expected
+    found = resize_shorter(np.full((size[1], size[0], 3), 7, np.uint8), 64, "bilinear")
+    assert found.shape == (expected[1], expected[0], 3)
+    assert (found == 7).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((375, 500), (256, 341)),
+        ((61, 40), (97, 33)),
+        ((9, 7), (40, 31)),
+        ((1, 5), (3, 2)),
+        ((300, 2), (4, 1)),
+    ],
+)
+def test_resizing_is_pillows_but_for_rounding(interpolation, channels, size, wanted):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    levels = (
+        np.random.default_rng(0).integers(-60, 60, (*size, channels)) + ((rows + columns) % 256)[:, :, None]
+    )
+    pixels = np.clip(levels, 0, 255).astype(np.uint8)
+    pixels.flags.writeable = False  # as Pillow's arrays are
+    kept = pixels.copy()
+    found = resize(pixels, *wanted, interpolation)
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    filters = {
+        "bilinear": Image.Resampling.BILINEAR,
+        "bicubic": Image.Resampling.BICUBIC,
+        "lanczos": Image.Resampling.LANCZOS,
+        "nearest": Image.Resampling.NEAREST,
+    }
+    expected = np.asarray(image.resize(wanted[::-1], filters[interpolation]), int).reshape(*wanted, channels)
+    off = np.abs(found - expected)
+    assert found.dtype == np.uint8
+    assert off.max() <= (2 if interpolation in ("bilinear", "bicubic") else 0)
+    assert off.sum() <= max(3, 0.02 * off.size)
+    assert np.array_equal(pixels, kept)
+
+
+def test_what_has_the_size_is_returned_as_it_is():
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    assert resize(pixels, 4, 6, "bicubic") is pixels
+
+
+def test_a_part_of_an_image_is_resized_like_a_copy_of_it():
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    part = pixels[3:33, 5:45][:, ::-1]
+    assert np.array_equal(resize(part, 12, 16, "bilinear"), resize(part.copy(), 12, 16, "bilinear"))
 
 
 def test_grey_weights_are_rec_601():
@@ -100,9 +149,9 @@ def test_larger_images_are_resized_even_where_small_ones_keep_their_pixels():
 
 
 def test_an_endless_strip_costs_no_more_than_its_middle():
-    strip = Image.new("L", (300_000, 1), 9)
-    strip.paste(200, (149_995, 0, 150_005, 1))
-    assert resize_shorter(strip, 32, "bilinear").size == (512, 32)
+    strip = np.full((1, 300_000, 1), 9, np.uint8)
+    strip[:, 149_995:150_005] = 200
+    assert resize_shorter(strip, 32, "bilinear").shape == (32, 512, 1)
     pre = spec(channels=1, height_px=32, width_px=32, resize_px=32, mean=(0.0,), std=(1.0,))
     assert (
         to_pixels(strip, pre) == 200

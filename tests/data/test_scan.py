@@ -55,13 +55,13 @@ def mixed() -> list:
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_every_image_is_hashed_measured_and_handed_over_once(threads: int) -> None:
     contents = mixed()
-    handed: dict[int, Image.Image] = {}
+    handed: dict[int, np.ndarray] = {}
     lock = threading.Lock()
 
-    def sink(index: int, image: Image.Image) -> None:
+    def sink(index: int, pixels: np.ndarray) -> None:
         with lock:
             assert index not in handed
-            handed[index] = image
+            handed[index] = pixels
 
     found = scan(source_of(contents), threads=threads, sink=sink)
     assert [(one.index, one.file) for one in found.broken] == [(7, "7.png"), (8, "8.png"), (30, "30.png")]
@@ -91,16 +91,16 @@ def test_arrays_of_equal_bytes_and_other_shape_have_other_hashes() -> None:
 
 def test_sizes_are_full_sizes_even_when_decoded_small() -> None:
     photo = encode(Image.new("RGB", (640, 480)), "JPEG")
-    seen: list[tuple[int, int]] = []
-    found = scan(source_of([photo]), min_side_px=60, sink=lambda index, image: seen.append(image.size))
-    assert seen == [(80, 60)]
+    seen: list[tuple[int, ...]] = []
+    found = scan(source_of([photo]), min_side_px=60, sink=lambda index, pixels: seen.append(pixels.shape))
+    assert seen == [(60, 80, 3)]
     assert found.sizes_px.tolist() == [[480, 640]]
 
 
 def test_a_failing_sink_ends_the_scan_and_its_threads() -> None:
     before = threading.active_count()
 
-    def sink(index: int, image: Image.Image) -> None:
+    def sink(index: int, pixels: np.ndarray) -> None:
         if index == 20:
             raise OSError("disk full")
 
@@ -115,7 +115,7 @@ def test_a_stop_from_the_caller_ends_the_threads() -> None:
     def impatient(stage: str, done: int, total: int | None, note: str = "") -> None:
         raise KeyboardInterrupt
 
-    def slow(index: int, image: Image.Image) -> None:
+    def slow(index: int, pixels: np.ndarray) -> None:
         time.sleep(0.01)
 
     with pytest.raises(KeyboardInterrupt):

@@ -153,8 +153,8 @@ def test_one_scale_of_the_144_crops_by_hand(tall):
         corners = (square[:16, :16], square[:16, 4:], square[4:, :16], square[4:, 4:], square[2:18, 2:18])
         for got, expected in zip(six, corners, strict=False):
             assert np.array_equal(got, expected)
-        resized = Image.fromarray(square).resize((16, 16), Image.Resampling.BILINEAR)
-        assert np.array_equal(six[5], np.asarray(resized))
+        resized = np.asarray(Image.fromarray(square).resize((16, 16), Image.Resampling.BILINEAR), int)
+        assert np.abs(six[5] - resized).max() <= 2  # see test_resizing_is_pillows_but_for_rounding
     assert np.array_equal(views[18:], views[:18, :, ::-1])
 
 

@@ -70,8 +70,11 @@ def answer(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
 
 def shorter(image: Image.Image, side: int) -> np.ndarray:
     scale = side / min(image.size)
-    size = (round(image.width * scale), round(image.height * scale))
-    return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BILINEAR))
+    size = (round(image.height * scale), round(image.width * scale))
+    maps = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    if size != maps.shape[2:]:
+        maps = torch.nn.functional.interpolate(maps, size, mode="bilinear", antialias=True)
+    return maps[0].permute(1, 2, 0).numpy()
 
 
 def p_of(run_logits: np.ndarray) -> np.ndarray:

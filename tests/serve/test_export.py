@@ -199,7 +199,9 @@ def test_example_brings_images_to_the_same_pixels(to, pre, size, tmp_path):
         exec("\n".join(steps), scope)
     finally:
         sys.argv = argv
-    np.testing.assert_array_equal(scope["pixels"][0], to_pixels(image, pre))
+    off = np.abs(np.asarray(scope["pixels"][0], int) - to_pixels(image, pre))
+    assert off.max() <= 2  # of Pillow's resizing and torch's, see tests/data/test_preprocess.py
+    assert off.mean() < 0.1
 
 
 @pytest.mark.parametrize("to", SUFFIXES)

@@ -46,8 +46,9 @@ def folder(tmp_path):
 def test_answers_are_those_of_the_network(trained, folder):
     net, bundle = trained
     [answer] = predict(net, bundle, find_images([folder / "b.png"]), topk=2)
-    grey = Image.open(folder / "b.png").convert("L").resize((32, 32), Image.Resampling.BILINEAR)
-    images = torch.from_numpy((np.asarray(grey, np.float32) / 255 - 0.2) / 0.5)[None, None]
+    grey = torch.from_numpy(np.array(Image.open(folder / "b.png").convert("L")))[None, None]
+    small = torch.nn.functional.interpolate(grey, (32, 32), mode="bilinear", antialias=True)
+    images = (small / 255 - 0.2) / 0.5
     with torch.no_grad():
         expected = net(images).softmax(1)[0].numpy()
     order = np.argsort(-expected)[:2]

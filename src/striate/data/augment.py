@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from striate.core.random import normal, uniform
-from striate.data.preprocess import Preprocessing, in_channels, pixels_of, resize_box
+from striate.data.picture import Picture
+from striate.data.preprocess import Preprocessing, in_channels, resize
 
 CropFill = Literal["mean", "edge"]
 
@@ -104,7 +104,7 @@ class RandomArea:
 
     draws: NDArray[np.float64]
 
-    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return left, top, right, bottom in pixels of the first try that fits, else the central square."""
         for area, aspect, across, down in self.draws:
             box_width = round((width * height * area * aspect) ** 0.5)
@@ -133,13 +133,14 @@ def draw_area(area: tuple[float, float], seed: int, epoch: int, index: int) -> R
 
 
 def resized_crop(
-    image: Image.Image, area: RandomArea, preprocessing: Preprocessing, mirrored: bool
+    picture: Picture, area: RandomArea, preprocessing: Preprocessing, mirrored: bool
 ) -> NDArray[np.uint8]:
     """Cut the drawn area out of an image and resize it to the network's input; ``H x W x C`` uint8."""
-    image = in_channels(image, preprocessing.channels)
-    size = (preprocessing.width_px, preprocessing.height_px)
-    pixels = pixels_of(resize_box(image, area.box(*image.size), size, preprocessing.interpolation))
-    return pixels[:, ::-1] if mirrored else pixels
+    pixels = in_channels(picture, preprocessing.channels)
+    left, top, right, bottom = area.box(pixels.shape[1], pixels.shape[0])
+    size = (preprocessing.height_px, preprocessing.width_px)
+    cut = resize(pixels[top:bottom, left:right], *size, preprocessing.interpolation)
+    return cut[:, ::-1] if mirrored else cut
 
 
 def shift_colours(

@@ -22,7 +22,7 @@ from striate.data.augment import (
     shift_colours,
 )
 from striate.data.batch import Batch
-from striate.data.dataset import ColourStatistics, Dataset, fetch_image
+from striate.data.dataset import ColourStatistics, Dataset, fetch_pixels
 from striate.data.preprocess import (
     Preprocessing,
     centre,
@@ -138,7 +138,7 @@ def canvases(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8
         return dataset.store.read(members)
     side = decode_side_px(dataset.canvas)
     return np.stack(
-        [to_pixels(fetch_image(dataset.source, i, side), dataset.canvas) for i in members.tolist()]
+        [to_pixels(fetch_pixels(dataset.source, i, side), dataset.canvas) for i in members.tolist()]
     )
 
 
@@ -175,7 +175,7 @@ def _training_batch(
         for index, mirror in zip(members.tolist(), mirrored.tolist(), strict=True):
             area = draw_area(augmentation.resized_crop_area, seed, epoch, index)
             smallest = max(pre.height_px, pre.width_px) / area.draws[:, 0].min() ** 0.5
-            image = fetch_image(pictures.dataset.source, index, int(smallest) + 1)
+            image = fetch_pixels(pictures.dataset.source, index, int(smallest) + 1)
             cut.append(resized_crop(image, area, pre, mirror))
         pixels = np.stack(cut)
     else:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from striate.core.errors import DataError
 from striate.core.progress import Progress, silent
-from striate.data.decode import decode
+from striate.data.decode import decode_sized
+from striate.data.picture import as_image
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.scan import Scan, scan
 from striate.data.sources import Source, open_source
@@ -55,16 +56,21 @@ class Dataset:
         return self.source.labels.ndim == 2
 
 
-def fetch_image(source: Source, index: int, min_side_px: int | None = None) -> Image.Image:
-    """Decode image ``index`` of a source, upright, mode RGB or L.
+def fetch_pixels(source: Source, index: int, min_side_px: int | None = None) -> NDArray[np.uint8]:
+    """Decode image ``index`` of a source: ``H x W x C`` uint8, upright, C being 3 (RGB) or 1 (grey).
 
     Raises:
         BrokenImageError: it can't be decoded.
     """
     content = source.fetch(index)
     if isinstance(content, bytes):
-        return decode(content, file=source.files[index], min_side_px=min_side_px)
-    return Image.fromarray(content)
+        return decode_sized(content, file=source.files[index], min_side_px=min_side_px).pixels
+    return content[:, :, None] if content.ndim == 2 else content
+
+
+def fetch_image(source: Source, index: int, min_side_px: int | None = None) -> Image.Image:
+    """Decode image ``index`` of a source as ``fetch_pixels`` does, to Pillow's image."""
+    return as_image(fetch_pixels(source, index, min_side_px))
 
 
 def fit_preprocessing(
@@ -146,9 +152,9 @@ def open_dataset(
     num = len(source.files)
     store = store_for(num, (canvas.height_px, canvas.width_px, canvas.channels)) if keep else None
 
-    def sink(index: int, image: Image.Image) -> None:
+    def sink(index: int, pixels: NDArray[np.uint8]) -> None:
         if store is not None:
-            store.write(index, to_pixels(image, canvas))
+            store.write(index, to_pixels(pixels, canvas))
 
     seen = scan(source, min_side_px=decode_side_px(canvas), sink=sink, progress=progress)
     if strict and seen.broken:
@@ -237,8 +243,8 @@ def colour_statistics(dataset: Dataset, members: NDArray[np.int64]) -> ColourSta
         if dataset.store is not None:
             pixels = dataset.store.read(np.array([index]))[0]
         else:
-            image = fetch_image(dataset.source, index, decode_side_px(dataset.canvas))
-            pixels = to_pixels(image, dataset.canvas)
+            decoded = fetch_pixels(dataset.source, index, decode_side_px(dataset.canvas))
+            pixels = to_pixels(decoded, dataset.canvas)
         flat = pixels.reshape(-1, channels).astype(np.float64) / 255.0
         total += flat.sum(0)
         products += flat.T @ flat

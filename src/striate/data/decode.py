@@ -51,6 +51,7 @@ from PIL import (  # the plugins register themselves when they are imported
 from striate.core.errors import BrokenImageError
 from striate.data.jpeg import decode_jpeg
 from striate.data.libtiff import silence_libtiff
+from striate.data.picture import as_image, as_pixels
 
 silence_libtiff()
 
@@ -75,12 +76,12 @@ class Decoded:
     """One decoded image and the size that its file gives.
 
     Attributes:
-        image: upright, 8 bits a channel, mode ``"RGB"`` or ``"L"``.
+        pixels: ``H x W x C`` uint8, upright, C being 3 (RGB) or 1 (grey).
         full_height_px: height of the upright image before any scaled decoding.
         full_width_px: width of the upright image before any scaled decoding.
     """
 
-    image: Image.Image
+    pixels: NDArray[np.uint8]
     full_height_px: int
     full_width_px: int
 
@@ -105,13 +106,13 @@ def decode(
     Raises:
         BrokenImageError: the file can't be decoded, whatever the reason.
     """
-    return decode_sized(data, file=file, min_side_px=min_side_px, max_pixels=max_pixels).image
+    return as_image(decode_sized(data, file=file, min_side_px=min_side_px, max_pixels=max_pixels).pixels)
 
 
 def decode_sized(
     data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Decoded:
-    """Decode one image file as ``decode`` does, and tell its full size as well.
+    """Decode one image file as ``decode`` does, to pixels, and tell its full size as well.
 
     Raises:
         BrokenImageError: the file can't be decoded, whatever the reason.
@@ -150,16 +151,25 @@ def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixe
         if fast is None:
             opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
         orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
-        grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
-        image = _to_eight_bits(opened if fast is None else fast, grey_file=grey_file)
-    turn = _UPRIGHT.get(orientation)
-    if turn is not None:
-        image = image.transpose(turn)
+        turn = _UPRIGHT.get(orientation)
+        if fast is not None and turn is None and not opened.info.keys() & {"icc_profile", "transparency"}:
+            pixels = fast  # as it is: neither turned nor recoloured
+        else:
+            grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
+            image = _to_eight_bits(opened if fast is None else _like(opened, fast), grey_file=grey_file)
+            pixels = as_pixels(image if turn is None else image.transpose(turn))
     if not scaled:
-        width, height = image.size
+        height, width = pixels.shape[:2]
     elif orientation in _SIDEWAYS:
         width, height = height, width
-    return Decoded(image, height, width)
+    return Decoded(pixels, height, width)
+
+
+def _like(opened: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return pixels as a picture that carries the colour profile of the file that they are from."""
+    picture = as_image(pixels)
+    picture.info = opened.info
+    return picture
 
 
 def _orientation(image: Image.Image) -> int:

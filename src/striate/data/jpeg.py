@@ -7,12 +7,13 @@ is out of the ordinary (CMYK, damage, warnings of the decoder) is left to Pillow
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 _COLOUR_SPACES = {"RGB": "RGB", "L": "GRAY"}
 
 
-def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> Image.Image | None:
+def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> NDArray[np.uint8] | None:
     """Decode a JPEG that Pillow has opened and not yet loaded.
 
     Args:
@@ -22,7 +23,7 @@ def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> Im
             as long as the shorter side stays at least this long. None: full size.
 
     Returns:
-        The picture, of the mode and with the ``info`` of ``opened``; None if Pillow has to decode it.
+        ``H x W x C`` uint8, C being 3 or 1 as the mode of ``opened`` says; None if Pillow has to decode it.
     """
     space = _COLOUR_SPACES.get(opened.mode)
     if space is None or not isinstance(opened, JpegImagePlugin.JpegImageFile):
@@ -33,13 +34,9 @@ def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> Im
         reduced = max(s for s in (1, 2, 4, 8) if s == 1 or min(width, height) // min_side_px >= s)
     size = (-(-width // reduced), -(-height // reduced))
     try:
-        pixels = simplejpeg.decode_jpeg(
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, space, min_height=size[1], min_width=size[0], min_factor=reduced, strict=True
         )
     except ValueError:  # damage, or a warning: Pillow decides what becomes of it
         return None
-    if pixels.shape[:2] != (size[1], size[0]):
-        return None
-    picture = Image.fromarray(np.squeeze(pixels, 2) if space == "GRAY" else pixels)
-    picture.info = opened.info
-    return picture
+    return pixels if pixels.shape[:2] == (size[1], size[0]) else None

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from striate.core.devices import cores
 from striate.core.errors import BrokenImageError
@@ -22,7 +21,7 @@ DIGEST_BYTES: Final = 16
 _TURN_IMAGES = 16
 _PROGRESS_EVERY_S = 0.2
 
-Sink = Callable[[int, Image.Image], None]
+Sink = Callable[[int, NDArray[np.uint8]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,8 @@ def scan(
         source: the images.
         min_side_px: the shorter side that ``sink`` needs; larger JPEGs are then decoded at a fraction of
             their size, which is several times faster (see ``decode``).
-        sink: is given the index and the picture of every good image, from worker threads, in any order.
+        sink: is given the index and the pixels (``H x W x C``) of every good image, from worker threads, in
+            any order.
         threads: worker threads, at least 1; None for one per processor that this process may use.
         max_pixels: the largest image that is decoded, in pixels.
         progress: told how many images are read, from the calling thread.
@@ -105,19 +105,19 @@ def scan(
                 decoded = decode_sized(
                     content, file=source.files[index], min_side_px=min_side_px, max_pixels=max_pixels
                 )
-                image = decoded.image
+                pixels = decoded.pixels
                 sizes[index] = decoded.full_height_px, decoded.full_width_px
             else:
-                pixels = np.ascontiguousarray(content)
-                digests[index] = np.frombuffer(_digest(pixels.tobytes(), pixels.shape), np.uint8)
-                image = Image.fromarray(pixels)
+                whole = np.ascontiguousarray(content)
+                digests[index] = np.frombuffer(_digest(whole.tobytes(), whole.shape), np.uint8)
+                pixels = whole[:, :, None] if whole.ndim == 2 else whole
                 sizes[index] = pixels.shape[:2]
-            grey[index] = image.mode == "L"
+            grey[index] = pixels.shape[2] == 1
         except BrokenImageError as error:
             broken[index] = error.reason
             return
         if sink is not None:
-            sink(index, image)
+            sink(index, pixels)
 
     def work() -> None:
         try:

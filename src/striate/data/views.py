@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from striate.core.errors import UsageError
+from striate.data.picture import Picture
 from striate.data.preprocess import (
     Preprocessing,
     centre,
     in_channels,
-    pixels_of,
-    resize_box,
+    resize,
     resize_shorter,
     to_pixels,
 )
@@ -106,12 +105,12 @@ def mirrored(views: Pixels) -> Pixels:
     return np.concatenate([views, views[:, :, ::-1]])
 
 
-def single_crop(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def single_crop(image: Picture, preprocessing: Preprocessing) -> Pixels:
     """Return the one view that training validates and prediction uses: ``1 x H x W x C``."""
     return to_pixels(image, preprocessing)[None]
 
 
-def on_canvas(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def on_canvas(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Bring an image to the canvas: ``S x S x C``, or the padded single crop.
 
     A border goes on at the level ``fill`` where the image has such a border already (it is smaller than the
@@ -121,12 +120,14 @@ def on_canvas(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas) 
         resized = resize_shorter(
             in_channels(image, preprocessing.channels), canvas.side_px, preprocessing.interpolation
         )
-        return centre(pixels_of(resized), canvas.side_px, canvas.side_px, preprocessing.fill)
-    pixels = to_pixels(image, preprocessing)
+        return centre(resized, canvas.side_px, canvas.side_px, preprocessing.fill)
+    decoded = in_channels(image, preprocessing.channels)
+    pixels = to_pixels(decoded, preprocessing)
     if not canvas.pad_px:
         return pixels
     height, width, channels = pixels.shape
-    bordered = preprocessing.resize_px is None and (image.width < width or image.height < height)
+    smaller = decoded.shape[0] < height or decoded.shape[1] < width
+    bordered = preprocessing.resize_px is None and smaller
     level = (
         np.full(channels, preprocessing.fill, np.uint8)
         if bordered
@@ -154,7 +155,7 @@ def five_crops(square: Pixels, height_px: int, width_px: int) -> Pixels:
     return np.stack([square[top : top + height_px, left : left + width_px] for top, left in corners])
 
 
-def ten_crops(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def ten_crops(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Cut the four corners and the centre out of the canvas, and their mirror images.
 
     Returns:
@@ -167,7 +168,7 @@ def ten_crops(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas) 
     return mirrored(five_crops(square, preprocessing.height_px, preprocessing.width_px))
 
 
-def many_crops(image: Image.Image, preprocessing: Preprocessing, scales_px: Sequence[int]) -> Pixels:
+def many_crops(image: Picture, preprocessing: Preprocessing, scales_px: Sequence[int]) -> Pixels:
     """Cut Szegedy's crops: at each scale three squares, of each six views, and all mirrors.
 
     The squares are the first, the middle and the last along the longer side, as wide as the shorter side is.
@@ -187,23 +188,22 @@ def many_crops(image: Image.Image, preprocessing: Preprocessing, scales_px: Sequ
         square is resized to the input's shape.
     """
     pre = preprocessing
-    image = in_channels(image, pre.channels)
+    decoded = in_channels(image, pre.channels)
     height, width = pre.height_px, pre.width_px
     found = []
     for side in scales_px:
-        scaled = resize_shorter(image, side, pre.interpolation)
-        room = (scaled.width - side, scaled.height - side)  # one of them is 0
+        scaled = resize_shorter(decoded, side, pre.interpolation)
+        room = (scaled.shape[0] - side, scaled.shape[1] - side)  # one of them is 0
         views = []
-        for left, top in ((0, 0), (room[0] // 2, room[1] // 2), room):
-            square = scaled.crop((left, top, left + side, top + side))
-            views.append(five_crops(pixels_of(square), height, width))
-            box = (0.0, 0.0, float(side), float(side))
-            views.append(pixels_of(resize_box(square, box, (width, height), pre.interpolation))[None])
+        for top, left in ((0, 0), (room[0] // 2, room[1] // 2), room):
+            square = scaled[top : top + side, left : left + side]
+            views.append(five_crops(square, height, width))
+            views.append(resize(square, height, width, pre.interpolation)[None])
         found.append(mirrored(np.concatenate(views)))
     return np.concatenate(found)
 
 
-def whole_image(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def whole_image(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Return the whole image and its mirror for dense evaluation.
 
     Args:
@@ -221,5 +221,5 @@ def whole_image(image: Image.Image, preprocessing: Preprocessing, canvas: Canvas
     """
     if canvas.side_px is None:
         return mirrored(on_canvas(image, preprocessing, canvas)[None])
-    image = in_channels(image, preprocessing.channels)
-    return mirrored(pixels_of(resize_shorter(image, canvas.side_px, preprocessing.interpolation))[None])
+    decoded = in_channels(image, preprocessing.channels)
+    return mirrored(resize_shorter(decoded, canvas.side_px, preprocessing.interpolation)[None])

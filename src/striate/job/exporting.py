@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from striate.core.errors import BrokenImageError, DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.data.dataset import fetch_image
+from striate.data.dataset import fetch_pixels
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.sources import open_source
 from striate.job.bundles import open_bundle
@@ -108,7 +108,7 @@ def _given(
     found = []
     for index in places:
         try:
-            found.append(to_pixels(fetch_image(source, index, side), preprocessing))
+            found.append(to_pixels(fetch_pixels(source, index, side), preprocessing))
         except BrokenImageError:
             continue
     if not found:

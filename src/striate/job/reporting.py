@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.core.devices import describe_machine
-from striate.data.dataset import Dataset, fetch_image
+from striate.data.dataset import Dataset, fetch_pixels
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.sources import Source
 from striate.fit.checkpoint import Position
@@ -104,7 +104,7 @@ def pictures_from(
 
     def pictures(rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         side = decode_side_px(preprocessing)
-        return [to_pixels(fetch_image(source, int(indices[row]), side), preprocessing) for row in rows]
+        return [to_pixels(fetch_pixels(source, int(indices[row]), side), preprocessing) for row in rows]
 
     return pictures
 

@@ -11,13 +11,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batches import ordered_map
-from striate.data.dataset import fetch_image
+from striate.data.dataset import fetch_pixels
+from striate.data.picture import Picture
 from striate.data.preprocess import Preprocessing, normalise
 from striate.data.sources import Source
 from striate.data.views import (
@@ -100,7 +100,7 @@ class Showing:
         words: what is done, for people.
     """
 
-    cut: Callable[[Image.Image], list[Pixels]]
+    cut: Callable[[Picture], list[Pixels]]
     num_views: int
     dense: bool
     decode_px: int | None
@@ -290,7 +290,7 @@ def evaluate_protocol(
     answering = fully_convolutional(net, shape) if showing.dense else net
 
     def views(place: int) -> tuple[int, list[Pixels]]:
-        image = fetch_image(source, int(members[place]), showing.decode_px)
+        image = fetch_pixels(source, int(members[place]), showing.decode_px)
         return place, showing.cut(image)
 
     shown = ordered_map(views, range(len(members)), os.cpu_count() or 1 if threads is None else threads)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from striate.core.devices import cores
 from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
-from striate.data.decode import decode
+from striate.data.decode import decode_sized
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
 
@@ -63,8 +63,8 @@ class Answered:
 def prepare(item: Item, preprocessing: Preprocessing) -> Prepared:
     """Read, decode, resize and crop one image; a broken one is an answer, not an error."""
     try:
-        image = decode(item.read(), file=item.file, min_side_px=decode_side_px(preprocessing))
-        return Prepared(item.file, to_pixels(image, preprocessing))
+        decoded = decode_sized(item.read(), file=item.file, min_side_px=decode_side_px(preprocessing))
+        return Prepared(item.file, to_pixels(decoded.pixels, preprocessing))
     except BrokenImageError as error:
         return Prepared(item.file, None, error.reason)
     except DataError as error:

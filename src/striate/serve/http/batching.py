@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from striate.core.devices import cores
 from striate.core.errors import BrokenImageError, UsageError
-from striate.data.decode import decode, image_format
+from striate.data.decode import decode_sized, image_format
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
 
@@ -154,8 +154,8 @@ class Batcher:
                 raise BrokenImageError(job.file, f"{kind} is not taken here: convert to JPEG or PNG")
             side = decode_side_px(self._preprocessing)
             # Without a name: formats that are known by their extension alone are not taken.
-            image = decode(job.data, file="", min_side_px=side, max_pixels=self._max_pixels)
-            return to_pixels(image, self._preprocessing)
+            decoded = decode_sized(job.data, file="", min_side_px=side, max_pixels=self._max_pixels)
+            return to_pixels(decoded.pixels, self._preprocessing)
         except BaseException as error:  # a thread must live on, whatever a decoder met with
             _fail(job, error)
             return None
