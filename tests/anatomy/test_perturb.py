@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from striate import nets
 from striate.anatomy import Axis, Field, check_fields, perturb, trace
+from striate.anatomy.trace import follow
 from striate.core.errors import UsageError
 
 
@@ -130,3 +131,48 @@ def test_a_network_built_on_meta_without_buffers_of_its_own():
     with torch.device("meta"):
         net = nets.build("resnet20")
     assert all(result.ok for result in check_fields(net))
+
+
+class Short(nn.Module):
+    """A convolution that is used twice, a ReLU without a module, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(16, 2)
+
+    def forward(self, images):
+        return self.last(self.drop(torch.relu(self.conv(self.conv(images)))).flatten(1))
+
+
+def test_follow_hands_out_what_each_row_gives():
+    net, images = Short(), torch.randn(3, 1, 4, 4)
+    seen = []
+    follow(net, images, lambda name, values: seen.append((name, values.clone())))
+    once = functional.conv2d(images, net.conv.weight, net.conv.bias, padding=1)
+    twice = functional.conv2d(once, net.conv.weight, net.conv.bias, padding=1)
+    kept = twice.clamp(min=0)
+    scores = kept.reshape(3, 16) @ net.last.weight.T + net.last.bias
+    assert [name for name, _ in seen] == [layer.name for layer in trace(net, (1, 4, 4))]
+    for (_, values), expected in zip(seen, (images, once, twice, kept, kept, scores), strict=True):
+        torch.testing.assert_close(values, expected)
+        assert not values.requires_grad
+
+
+def test_follow_stops_where_it_is_told_to_and_leaves_the_network_as_it_was():
+    net = Short()
+    seen = []
+
+    def stop(name, values):
+        seen.append(name)
+        if name == "conv#2":
+            raise KeyError(name)
+
+    with pytest.raises(KeyError, match="conv#2"):
+        follow(net, torch.zeros(1, 1, 4, 4), stop)
+    assert seen == ["input", "conv", "conv#2"]
+    assert net.training
+    assert net.drop.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    assert net(torch.zeros(1, 1, 4, 4)).requires_grad

@@ -4,30 +4,15 @@ import csv
 import io
 import json
 import sys
+from functools import partial
 
 import pytest
 
-from striate.cli import show
-from striate.cli.main import main
-
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate anatomy WORDS...`` at a width; return exit code, standard output and error output."""
-
-    def call(*words, width=100):
-        monkeypatch.setenv("COLUMNS", str(width))
-        monkeypatch.setattr(show.out, "_width", width)  # a console keeps the width that it began with
-        monkeypatch.setattr(sys, "argv", ["striate", "anatomy", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate anatomy WORDS...`` on a screen of 100 columns, or another ``width``."""
+    return partial(run, "anatomy", width=100)
 
 
 @pytest.fixture

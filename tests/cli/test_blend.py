@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import sys
+from functools import partial
 
 import pytest
 import torch
 
 from striate.cli import show
 from striate.cli.blend_tables import print_table
-from striate.cli.main import main
 from striate.data.dataset import fit_preprocessing
 from striate.data.sources import open_source
 from striate.fit.recipe import Recipe
@@ -22,20 +21,9 @@ _MADE = ["-d", "digits", "-o", "x.safetensors"]
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate blend WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "blend", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate blend WORDS...``."""
+    return partial(run, "blend")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +216,7 @@ def test_few_held_out_images_get_few_digits(monkeypatch, capsys):
         num_held_out=40,
         num_test=0,
         notes=(),
+        multi_label=False,
     )
     print_table(table)
     text = capsys.readouterr().out

@@ -3,30 +3,15 @@
 import csv
 import io
 import json
-import sys
+from functools import partial
 
 import pytest
 
-from striate.cli import show
-from striate.cli.main import main
-
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...`` on a screen of 80 columns; return exit code, output and error output."""
-    monkeypatch.setattr(show.out, "_width", 80)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate WORDS...`` on a screen of 80 columns."""
+    return partial(run, width=80)
 
 
 def test_calc_writes_the_slides_out(run):

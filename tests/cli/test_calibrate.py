@@ -1,31 +1,12 @@
 """``striate calibrate`` as a person sees it."""
 
 import json
-import sys
 
 import pytest
 
 import striate
 from striate.cli import show
-from striate.cli.main import main
 from striate.weights.bundle import load_bundle
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

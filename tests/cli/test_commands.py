@@ -10,25 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from striate.cli.main import main
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -1,32 +1,13 @@
 """``striate compare-runs`` as a person sees it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from striate.cli import show
-from striate.cli.main import main
 from striate.score.answers import Answers
 from striate.score.predictions import save_answers
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -8,25 +8,12 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from striate.cli.main import main
-
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run ``striate WORDS...`` in an empty folder; return exit code, standard output and error output."""
+def run(run, monkeypatch, tmp_path):
+    """Run ``striate WORDS...`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return run
 
 
 def test_writes_the_figure_in_all_kinds_at_once(run, tmp_path):

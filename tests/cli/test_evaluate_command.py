@@ -2,7 +2,7 @@
 
 import csv
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,27 +10,15 @@ import torch
 from PIL import Image
 
 from striate.cli import show
-from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.weights.bundle import Bundle, load_bundle, save_bundle, with_graphs
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate evaluate WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "evaluate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate evaluate WORDS...``."""
+    return partial(run, "evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """What a person sees who exports, rightly or wrongly."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 
-from striate.cli import show
-from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
@@ -16,21 +15,9 @@ TEXT = "INPUT 8x8x3 > CONV 4 3x3 pad 1 > RELU > MAX POOL 2x2 stride 2 > SOFTMAX 
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-    monkeypatch.setattr(show.out, "_width", 80)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate WORDS...`` on a screen of 80 columns."""
+    return partial(run, width=80)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +49,26 @@ def test_export_says_what_it_made_and_how_it_was_checked(run, path, tmp_path):
     assert target.read_bytes() == before
     assert run("export", path, "--to", "torch-export", "-o", target, "--force")[0] == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == ["x.pt2", "x.pt2.example.py"]
+
+
+def test_photos_without_classes_check_it_too(run, path, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 30), (k, 80, 200)).save(photos / f"{k}.png")
+    (photos / "broken.png").write_bytes(b"")
+    for words, number in (([photos], 3), ([photos / "0.png", "--check", photos / "1.png"], 2)):
+        target = tmp_path / "x.pt2"
+        code, out, err = run(
+            "export", path, "--to", "torch-export", "-o", target, "--json", "--force", "--check", *words
+        )
+        assert (code, err) == (0, "")
+        assert json.loads(out)["check"]["num_images"] == number
+    for where, words in ((photos / "broken.png", "none of 1 images"), (tmp_path / "none", "no images in")):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        code, _, err = run("export", path, "--to", "onnx", "-o", tmp_path / "y.onnx", "--check", where)
+        assert code == 1
+        assert words in err
 
 
 def test_images_of_ones_own(run, path, tmp_path):

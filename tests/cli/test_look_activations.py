@@ -1,33 +1,17 @@
 """``striate look activations``."""
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from striate.cli import show
-from striate.cli.main import main
-
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run ``striate look activations WORDS...`` in an empty folder; return exit code, output and errors."""
+def run(run, monkeypatch, tmp_path):
+    """Run ``striate look activations WORDS...`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    for console in (show.out, show.err):
-        monkeypatch.setattr(console, "_width", 400)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "look", "activations", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(run, "look", "activations", width=400)
 
 
 @pytest.fixture

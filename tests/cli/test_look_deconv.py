@@ -1,20 +1,20 @@
 """``striate look deconv``, ``saliency``, ``gradcam`` and ``sanity``, and how their words are read."""
 
-import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from striate.cli import look_input, show
-from striate.cli.main import main
+from striate.cli import look_input
 from striate.core.errors import DataError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.look.saliency import gradient
 from striate.look.signals import project
 from striate.nets import build
-from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.bundle import Bundle, load_bundle, save_bundle
 
 OWN = """
 import torch
@@ -37,23 +37,10 @@ class Net(nn.Module):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run ``striate look WORDS...`` in an empty folder; return exit code, output and errors."""
+def run(run, monkeypatch, tmp_path):
+    """Run ``striate look WORDS...`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    for console in (show.out, show.err):
-        monkeypatch.setattr(console, "_width", 400)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "look", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(run, "look", width=400)
 
 
 @pytest.fixture
@@ -127,6 +114,20 @@ def test_gradcam_has_a_row_for_each_class(run, bundle, tmp_path):
     assert numbers["maps"].shape == (2, 10, 10)
     assert numbers["enlarged"].shape == (2, 32, 32)
     assert numbers["maps"].min() >= 0
+
+
+@pytest.mark.parametrize(("multi_label", "word"), [(False, "softmax"), (True, "sigmoid")])
+def test_captions_name_what_makes_probabilities_of_scores(run, bundle, tmp_path, multi_label, word):
+    path = tmp_path / "run" / "model.safetensors"
+    save_bundle(replace(load_bundle(path), multi_label=multi_label, temperature=1.5), path)
+    opened = look_input.open_network(str(path))
+    assert (opened.multi_label, opened.temperature) == (multi_label, 1.5)
+    assert run("saliency", "run", "digits:3", "--method", "gradient", "-o", "s.svg")[0] == 0
+    assert run("gradcam", "run", "digits:3", "-o", "g.svg")[0] == 0
+    for name in ("s.svg", "g.svg"):
+        text = (tmp_path / name).read_text()
+        assert word in text
+        assert {"softmax": "sigmoid", "sigmoid": "softmax"}[word] not in text
 
 
 def test_sanity(run, bundle, tmp_path):

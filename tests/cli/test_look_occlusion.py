@@ -1,35 +1,21 @@
 """``striate look occlusion`` as a person types it."""
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from striate.cli import show
-from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate look occlusion WORDS...``; return exit code, output and error output."""
-    monkeypatch.setattr(show.out, "_width", 200)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "look", "occlusion", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate look occlusion WORDS...`` on a screen of 200 columns."""
+    return partial(run, "look", "occlusion", width=200)
 
 
 @pytest.fixture
@@ -48,6 +34,7 @@ def bundle(tmp_path):
             preprocessing=preprocessing,
             state=net.state_dict(),
             multi_label=True,
+            temperature=2.5,
         ),
         path,
     )
@@ -85,7 +72,7 @@ def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path):
     normed = (pixels - 0.4) / 0.2
     normed[..., 24:32, 5:13] = 0.5
     with torch.no_grad():
-        expected = net.eval()(normed).sigmoid()[0, 1]
+        expected = (net.eval()(normed) / 2.5).sigmoid()[0, 1]
     assert numbers["probability"][0, 5, 1] == pytest.approx(float(expected), abs=1e-5)
 
 

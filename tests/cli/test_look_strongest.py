@@ -1,45 +1,35 @@
 """``striate look strongest``, ``receptive``, ``segment`` and ``gallery`` as a person types them."""
 
-import sys
+import re
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from striate.cli import show
 from striate.cli.look_data import open_data, unit_numbers
 from striate.cli.look_input import plain_preprocessing
-from striate.cli.main import main
 from striate.core.errors import UsageError
+from striate.data.preprocess import Preprocessing
+from striate.nets import build
+from striate.weights.bundle import Bundle, save_bundle
 
 NET = "12x12x3 > conv 6 3x3 p1 > relu > maxpool 2x2 s2 > conv 4 3x3 p1 > relu > fc 3"
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run ``striate look WORDS...`` in a folder with a network and images; return code, output, errors."""
+def run(run, monkeypatch, tmp_path):
+    """Run ``striate look WORDS...`` in a folder with a network and images."""
     monkeypatch.chdir(tmp_path)
-    for console in (show.out, show.err):
-        monkeypatch.setattr(console, "_width", 400)
     (tmp_path / "tiny.net").write_text(NET)
     generator = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for number in range(7):
         pixels = generator.integers(0, 256, (20, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", "look", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(run, "look", width=400)
 
 
 def test_strongest_images_with_patches_and_projections(run, tmp_path):
@@ -147,3 +137,36 @@ def test_data_of_every_kind(tmp_path):
     with pytest.raises(UsageError, match="no-such-data"):
         open_data(["no-such-data"], prepared)
     assert unit_numbers(["0,5", "2-4", "3"], 6, "x") == [0, 5, 2, 3, 4]
+
+
+def test_a_gallery_of_independent_labels_prints_their_probabilities(run, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = build(NET)
+    pre = Preprocessing(
+        channels=3, height_px=12, width_px=12, resize_px=None, mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+    classes = ("ant", "bee", "cow")
+    made = Bundle(
+        net=NET,
+        classes=classes,
+        preprocessing=pre,
+        state=net.state_dict(),
+        multi_label=True,
+        temperature=0.1,
+    )
+    save_bundle(made, tmp_path / "labels.safetensors")
+    for file in (tmp_path / "photos").iterdir():
+        Image.open(file).crop((0, 0, 12, 12)).save(file)
+    code, _, err = run("gallery", "labels.safetensors", "-d", "photos", "--units", 1, "-o", "page.html")
+    assert (code, err) == (0, "")
+    found = re.findall(r"<figcaption>(\d\.png): (\w+), ([\d.]+)%<", (tmp_path / "page.html").read_text())
+    assert found
+    for name, label, printed in found:
+        pixels = np.asarray(Image.open(tmp_path / "photos" / name)).transpose(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            scores = net.eval()(torch.from_numpy((pixels - 0.5) / 0.25).float())[0].double()
+        place = classes.index(label)
+        assert place == int(scores.argmax())
+        expected = 100 / (1 + np.exp(-float(scores[place]) / 0.1))
+        assert float(printed) == pytest.approx(expected, abs=0.06)

@@ -2,18 +2,19 @@
 
 import errno
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from striate import nets
-from striate.cli import show
-from striate.cli.main import main
-from striate.weights.bundle import load_bundle
+from striate.data.preprocess import Preprocessing
+from striate.weights.bundle import Bundle, load_bundle, save_bundle, with_graphs
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "weights"
 
@@ -26,23 +27,10 @@ FC: 10 neurons
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run ``striate WORDS...`` in an empty folder; return exit code, standard output and error output."""
+def run(run, monkeypatch, tmp_path):
+    """Run ``striate WORDS...`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    for console in (show.out, show.err):
-        monkeypatch.setattr(console, "_width", 400)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(run, width=400)
 
 
 @pytest.fixture
@@ -379,3 +367,104 @@ def test_every_shared_file_is_shown(run):
     _, out, _ = run("weights", "show", SHARED / "lenet-mnist.pth")
     for words in ("torch, 10 tensors, 44,426 values", "conv2.weight", "16x6x5x5", "fits none"):
         assert words in out
+
+
+def lenet5_bundle(**changed):
+    """A bundle made by hand; ``lenet5_state`` draws its weights."""
+    pre = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=None, mean=(0.1,), std=(0.5,))
+    return Bundle(
+        net="lenet5_modern",
+        classes=("ant", "bee"),
+        preprocessing=pre,
+        state=lenet5_state(num_classes=2),
+        **changed,
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_quantized_bundle_names_its_int8_network(run, tmp_path, width):
+    measured = {
+        "measure": "top-1",
+        "accuracy_fp32": 0.96875,
+        "accuracy_int8": 0.9375,
+        "num_images": 160,
+        "split": "val split",
+    }
+    files = {"int8.xml": b"x" * 40_000, "int8.bin": b"b" * 588_000}
+    bundle = lenet5_bundle(metrics={"int8": measured}, temperature=1.25)
+    save_bundle(with_graphs(bundle, files), tmp_path / "small.safetensors")
+    code, out, err = run("weights", "show", "small.safetensors", width=width)
+    assert (code, err) == (0, "")
+    # C1 156, C3 2,416, C5 48,120, F6 10,164, output 2 * 84 + 2: 61,026 values of 4 bytes are 238.4 KiB.
+    assert out.splitlines()[0] == "small.safetensors: striate bundle, 10 tensors, 61,026 values, 0.233 MiB"
+    # 628,000 bytes are 0.599 MiB.
+    assert "int8 network for OpenVINO, 0.599 MiB: top-1 93.8%, fp32 96.9% (160 images)" in out.splitlines()
+    assert "temperature 1.25 (softens all probabilities)" in out.splitlines()
+    assert "graph/" not in out
+    assert "made of" not in out
+    assert max(map(len, out.splitlines())) <= width
+    shown = json.loads(run("weights", "show", "small.safetensors", "--json")[1])
+    assert shown["graphs"] == [{"precision": "int8", "bytes": 628_000}]
+    assert (shown["temperature"], shown["ingredients"]) == (1.25, [])
+    assert len(shown["tensors"]) == 10
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_soup_names_its_ingredients(run, tmp_path, width):
+    helpings = [
+        {"file": "ft1", "coefficient": 0.5, "held_out_accuracy": 0.975, "test_accuracy": 0.9, "seed": 1},
+        {"file": "a [bold]name[/]", "coefficient": 0.5, "held_out_accuracy": 0.95, "seed": 2},
+        {"file": "ft3", "coefficient": 0.0, "held_out_accuracy": 0.8, "test_accuracy": 0.85, "seed": None},
+    ]
+    blend = lenet5_bundle(
+        ingredients=tuple(helpings), temperature=0.8, metrics={"note": "greedy soup of 3 networks"}
+    )
+    save_bundle(blend, tmp_path / "soup.safetensors")
+    code, out, err = run("weights", "show", "soup.safetensors", width=width)
+    assert (code, err) == (0, "")
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert "temperature 0.8 (sharpens all probabilities)" in lines
+    assert "greedy soup of 3 networks" in lines
+    begin = next(i for i, line in enumerate(lines) if line.startswith("made of 3 networks"))
+    assert [line.rsplit(None, 4) for line in lines[begin + 1 : begin + 3]] == [
+        ["ft1", "0.500", "97.5%", "90.0%", "1"],
+        ["a [bold]name[/]", "0.500", "95.0%", "-", "2"],
+    ]
+    assert lines[begin + 3].split() == ["ft3", "left", "out", "80.0%", "85.0%", "-"]
+    assert "int8" not in out
+    assert max(map(len, lines)) <= width
+    shown = json.loads(run("weights", "show", "soup.safetensors", "--json")[1])
+    assert shown["ingredients"] == helpings
+    assert (shown["temperature"], shown["graphs"]) == (0.8, [])
+
+
+def test_what_is_damaged_in_a_bundle_is_left_out(run, tmp_path):
+    save_bundle(lenet5_bundle(), tmp_path / "whole.safetensors")
+    _, out, _ = run("weights", "show", "whole.safetensors")
+    assert "temperature 1 (changes no probabilities)" in out.splitlines()
+    with safe_open(tmp_path / "whole.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    for damage in (
+        {"temperature": "[", "ingredients": "{}"},
+        {"temperature": '"hot"', "ingredients": '[1, {"file": 3, "coefficient": "all"}]'},
+        {"temperature": "true", "ingredients": "null", "metrics": '{"int8": {"measure": 1}}'},
+    ):
+        save_file(lenet5_state(num_classes=2), tmp_path / "bad.safetensors", {**metadata, **damage})
+        code, out, err = run("weights", "show", "bad.safetensors")
+        assert (code, err) == (0, "")
+        assert "temperature" not in out
+        assert ("made of 1 network " in out) is ("coefficient" in damage["ingredients"])
+        assert run("weights", "show", "bad.safetensors", "--json")[0] == 0
+
+
+def test_training_goes_on_from_a_quantized_bundle(run, photos, tmp_path):
+    given = lenet5_bundle()
+    save_bundle(with_graphs(given, {"int8.xml": b"<net/>", "int8.bin": b"1"}), tmp_path / "q.safetensors")
+    words = ("--epochs", 1, "--set", "lr=1e-12", "--set", "average=none", "--device", "cpu")
+    code, _, err = run(
+        "train", "lenet5_modern", "--weights", "q.safetensors", "--data", photos, "--out", "run", *words
+    )
+    assert code == 0, err
+    made = load_bundle(tmp_path / "run")
+    torch.testing.assert_close(made.state["C1.weight"], given.state["C1.weight"], rtol=0, atol=1e-6)
+    assert made.graphs == {}

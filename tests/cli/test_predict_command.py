@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
@@ -38,18 +37,6 @@ def place(tmp_path_factory):
         Image.fromarray(pixels).save(root / "photos" / f"{k:03}.png", compress_level=1)
     (root / "photos" / "100.png").write_bytes(b"")
     return root
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 def rows_of(path):
@@ -150,6 +137,8 @@ def test_out_prints_a_record_for_programs(place, tmp_path, run):
         (["--precision", "int8"], "striate quantize"),
         (["--format", "xml"], "--format"),
         (["--out", "p.xml"], ".csv or .jsonl"),
+        (["--out", "p.csv", "--format", "jsonl"], "a name that ends in .jsonl"),
+        (["--out", "p.csv", "--format", "xml"], "--format"),
     ],
 )
 def test_wrong_words_get_one_line(place, run, tmp_path, monkeypatch, words, message):
@@ -159,3 +148,43 @@ def test_wrong_words_get_one_line(place, run, tmp_path, monkeypatch, words, mess
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
+def test_a_full_disk_behind_the_standard_output_is_one_line(place, kind):
+    words = ["predict", "net.safetensors", "photos/000.png", "--engine", "torch", "--format", kind]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "striate.cli.main", *words],
+            cwd=place,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: can't write the answers (No space left on device)")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_images_leaves_no_file(place, tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / "p.csv"
+    code, out, err = run("predict", place / "net.safetensors", tmp_path / "empty", "--out", path)
+    assert (code, out) == (1, "")
+    assert "no images in" in err
+    assert [one.name for one in tmp_path.iterdir()] == ["empty"]
+
+
+def test_ctrl_c_says_how_to_go_on(place, tmp_path, run, monkeypatch):
+    from striate import job
+
+    def interrupted(*words, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "predict_to_file", interrupted)
+    path = tmp_path / "p.csv"
+    code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", path)
+    assert (code, out) == (1, "")
+    assert err == f"error: interrupted; the same command goes on with {path}\n"

@@ -1,13 +1,11 @@
 """What a person sees who quantizes and exports, rightly or wrongly."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 import torch
 
-from striate.cli import show
-from striate.cli.main import main
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
@@ -16,21 +14,9 @@ TEXT = "INPUT 8x8x1 > CONV 4 3x3 pad 1 > RELU > MAX POOL 2x2 stride 2 > SOFTMAX 
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-    monkeypatch.setattr(show.out, "_width", 80)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(run):
+    """Run ``striate WORDS...`` on a screen of 80 columns."""
+    return partial(run, width=80)
 
 
 @pytest.fixture

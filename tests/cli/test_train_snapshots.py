@@ -1,31 +1,12 @@
 """``striate train --snapshots``: what it prints, writes and refuses."""
 
 import json
-import sys
 
 import pytest
 
 from striate.cli import show
-from striate.cli.main import main
 
 TINY = ["train", "lenet5_modern", "--data", "digits", "--recipe", "digits", "--set", "batch_images=128"]
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run ``striate WORDS...``; return exit code, standard output and error output."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize("width", [80, 120])

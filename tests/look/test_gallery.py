@@ -113,3 +113,19 @@ def test_convolutions_are_read_behind_their_relu():
     assert len(ends) == 19
     assert ends["conv2_1.conv1"] == "conv2_1.relu1"
     assert ends["conv2_1.conv2"] == "conv2_1.bn2"  # the ReLU comes after the addition
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_examples_give_probabilities_as_the_bundle_means_them(net, images, multi_label):
+    found = made(net, images, multi_label=multi_label, temperature=3.0)
+    with torch.no_grad():
+        scores = net.eval()(images) / 3
+    odds = scores.exp()
+    expected = odds / (1 + odds) if multi_label else odds / odds.sum(1, keepdim=True)
+    names = ["cat", "dog & co", "bird"]
+    assert len(found.occlusion) == 3
+    for example in found.occlusion:
+        number = int(re.search(r"\d+", example.name)[0])
+        chosen = int(scores[number].argmax())
+        assert example.target == names[chosen]
+        assert example.probability == pytest.approx(float(expected[number, chosen]), rel=1e-4)

@@ -225,6 +225,22 @@ def test_scores_that_are_independent_are_read_so():
     torch.testing.assert_close(maps.probability, maps.score.sigmoid())
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_probabilities_are_at_the_temperature(multi_label):
+    net = small().eval()
+    images = torch.randn(2, 3, 16, 16)
+    maps = occlude(net, images, 3, size_px=4, stride_px=12, multi_label=multi_label, temperature=4.0)
+    scores = net(images).detach()
+    by_hand = (
+        1 / (1 + (-scores[:, 3] / 4).exp())
+        if multi_label
+        else ((scores[:, 3] / 4).exp() / (scores / 4).exp().sum(1))
+    )
+    torch.testing.assert_close(maps.whole_probability, by_hand)
+    torch.testing.assert_close(maps.whole_score, scores[:, 3])
+    assert maps.whole_label.tolist() == scores.argmax(1).tolist()
+
+
 def test_a_network_of_the_user_s_own():
     net = Own().train()
     images = torch.randn(2, 3, 16, 16)

@@ -370,6 +370,19 @@ def test_wrong_methods_and_pages(live):
         assert get(f"{live.url}{page}").status_code in (404, 405)
 
 
+@pytest.mark.parametrize("page", ["/", "/docs", "/health", "/info", "/openapi.json"])
+def test_a_head_is_the_answer_without_its_body(live, page):
+    whole, alone = get(live.url + page), request("HEAD", live.url + page)
+    assert (alone.status_code, alone.content) == (200, b"")
+    assert alone.headers["content-length"] == str(len(whole.content))
+
+
+def test_a_slash_too_many_is_no_redirect(live):
+    answer = post(f"{live.url}/predict/", content=encoded(), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 404
+    assert "POST /predict" in answer.json()["error"]
+
+
 def test_two_requests_in_one_packet(live):
     picture = encoded()
     one = head(f"Content-Length: {len(picture)}") + picture

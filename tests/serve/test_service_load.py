@@ -216,5 +216,7 @@ def test_a_port_that_is_taken():
             listen("127.0.0.1", port)
     with pytest.raises(UsageError, match=r"can't listen on 192\.0\.2\.1"):  # an address of nobody (RFC 5737)
         listen("192.0.2.1", 0)
+    with pytest.raises(UsageError, match=r"can't listen on '' port 8000 .*try another --host"):
+        listen("", 8000)
     with pytest.raises(UsageError, match="expected --port of 0 to 65535"):
         listen("127.0.0.1", 65536)

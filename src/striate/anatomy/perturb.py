@@ -10,18 +10,18 @@ torch slides windows plainly; the fast algorithms for 32 bits mix neighbouring w
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.anatomy.field import Axis, Field
 from striate.anatomy.ledger import ledger
 from striate.anatomy.record import Anatomy, Layer
-from striate.anatomy.trace import _eval_mode, _Recorder, _Row, trace
+from striate.anatomy.trace import follow, trace
 from striate.anatomy.units import UnitBox, grid_of, unit_box
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -268,45 +268,6 @@ def _is_one_number(weight: Tensor) -> bool:
     return weight.numel() > 1 and not any(weight.stride())
 
 
-class _Watcher(_Recorder):
-    """The recorder of ``trace`` on real numbers: hands out what each row gives, when it is made."""
-
-    def __init__(self, net: nn.Module, watch: Callable[[str, Tensor], None]) -> None:
-        super().__init__(net)
-        self.watch = watch
-        self.watched: set[str] = set()
-
-    def _on_meta(self, value: Any) -> Any:
-        return value
-
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return func(*args, **kwargs)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run an operation on values, wherever its code wants it to run, and write it down."""
-        here = {key: value for key, value in (kwargs or {}).items() if key != "device"}
-        return super().__torch_dispatch__(func, types, args, here)
-
-    def _remember(self, tensor: Tensor, row: _Row, field: Field | None) -> None:
-        super()._remember(tensor, row, field)
-        if self.leaf is None:
-            self._hand_out(row.name, tensor)
-
-    def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        row = self.leaf if module is self.leaf_module else None
-        super()._leave(module, inputs, outputs)
-        tensors = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
-        if row is not None and tensors:
-            self._hand_out(row.name, tensors[0])
-
-    def _hand_out(self, name: str, tensor: Tensor) -> None:
-        if name not in self.watched:
-            self.watched.add(name)
-            self.watch(name, tensor)
-
-
 class _Runner:
     """Runs a network on disturbed images."""
 
@@ -387,21 +348,5 @@ class _Runner:
         return tensor[..., rows, :][..., columns].reshape(num_images, -1, len(rows), len(columns))
 
     def _forward(self, images: Tensor, watch: Callable[[str, Tensor], None]) -> None:
-        watcher = _Watcher(self.net, _aside(watch))
-        with _eval_mode(self.net), watcher.hooks(), torch.no_grad():
-            try:
-                with _EqualWeights(), watcher:
-                    watcher.begin(images)
-                    self.net(images)
-            except _EnoughError:
-                pass
-
-
-def _aside(watch: Callable[[str, Tensor], None]) -> Callable[[str, Tensor], None]:
-    """Let a watcher compute without being watched itself."""
-
-    def aside(name: str, tensor: Tensor) -> None:
-        with _disable_current_modes():
-            watch(name, tensor)
-
-    return aside
+        with _EqualWeights(), suppress(_EnoughError):
+            follow(self.net, images, watch)

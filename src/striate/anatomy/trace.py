@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from striate.anatomy.field import PIXELS, Field
@@ -75,6 +75,24 @@ def trace(net: nn.Module, input_shape: tuple[int, int, int] | None = None, *, na
             ) from None
     channels, height, width = input_shape
     return recorder.finish(_title(net, name), (channels, height, width), outputs)
+
+
+def follow(net: nn.Module, images: Tensor, watch: Callable[[str, Tensor], None]) -> None:
+    """Run a network on numbers and hand out what each row of ``trace`` gives, as soon as it is there.
+
+    The network runs in eval mode, without gradients, and is left as it was.
+
+    Args:
+        net: the network, on the CPU.
+        images: ``N x C x H x W``, of a size that ``trace`` takes.
+        watch: is called with a row's name and its output, ``N x ...``, once for each row, first with
+            ``"input"``. What it computes is not recorded. It may raise an exception to stop the network;
+            ``follow`` passes it on.
+    """
+    follower = _Follower(net, watch)
+    with _eval_mode(net), follower.hooks(), torch.no_grad(), follower:
+        follower.begin(images)
+        net(images)
 
 
 def _title(net: nn.Module, name: str) -> str:
@@ -320,3 +338,43 @@ class _Recorder(TorchDispatchMode):
                 if parameter.requires_grad and id(parameter) not in counted
             ),
         )
+
+
+class _Follower(_Recorder):
+    """The recorder on numbers: hands out what each row gives, when it is made."""
+
+    def __init__(self, net: nn.Module, watch: Callable[[str, Tensor], None]) -> None:
+        super().__init__(net)
+        self.watch = watch
+        self.watched: set[str] = set()
+
+    def _on_meta(self, value: Any) -> Any:
+        return value
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation on values, wherever its code wants it to run, and write it down."""
+        here = {key: value for key, value in (kwargs or {}).items() if key != "device"}
+        return super().__torch_dispatch__(func, types, args, here)
+
+    def _remember(self, tensor: Tensor, row: _Row, field: Field | None) -> None:
+        super()._remember(tensor, row, field)
+        if self.leaf is None:
+            self._hand_out(row.name, tensor)
+
+    def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        row = self.leaf if module is self.leaf_module else None
+        super()._leave(module, inputs, outputs)
+        tensors = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
+        if row is not None and tensors:
+            self._hand_out(row.name, tensors[0])
+
+    def _hand_out(self, name: str, tensor: Tensor) -> None:
+        if name not in self.watched:
+            self.watched.add(name)
+            with _disable_current_modes():
+                self.watch(name, tensor)

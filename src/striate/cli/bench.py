@@ -76,8 +76,10 @@ def bench(
     out.print(_table(results))
     out.print(
         "[dim]ms, p99 ms: one batch alone, median and 99th percentile; images/s: several batches in flight;"
-        " ceiling: share of the matrix product's rate in this precision; opens: until ready, from a network"
-        " in memory" + ("; folder: images/s from files to labels" if folder is not None else "") + "[/]"
+        " ceiling: share of the matrix product's rate in this precision; opens: from a network in memory"
+        " to the first answer"
+        + ("; folder: images/s from files to labels" if folder is not None else "")
+        + "[/]"
     )
     for one in results:
         if one.error is not None:

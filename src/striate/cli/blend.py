@@ -91,6 +91,7 @@ def ensemble(
         record = {
             "split": result.split,
             "of": result.of,
+            "multi_label": result.answers.multi_label,
             "members": [member.to_json() for member in result.members],
             "ensemble": result.ensemble.to_json(),
             "best": result.members[result.best].name,
@@ -282,6 +283,7 @@ def table(
         )
     if json:
         record = {
+            "multi_label": result.multi_label,
             "held_out": result.held_out_words,
             "num_test": result.num_test,
             "ingredients": [

@@ -33,6 +33,11 @@ def _print_notes(notes: tuple[str, ...]) -> None:
         err.print(f"[yellow]note[/] {escape(note)}", highlight=False)
 
 
+def _print_rule(multi_label: bool) -> None:
+    if multi_label:
+        out.print("an image counts as right when every label of it is", highlight=False)
+
+
 def _macs(value: int | None) -> str:
     if value is None:
         return "-"
@@ -86,6 +91,7 @@ def print_blend(result: "BlendResult", json: bool) -> None:
         record = {
             "bundle": None if result.bundle is None else str(result.bundle),
             "kind": result.kind,
+            "multi_label": result.multi_label,
             "held_out": result.split or None,
             "held_out_accuracy": result.held_out,
             "best": None if result.best is None else result.helpings[result.best].name,
@@ -103,6 +109,7 @@ def print_blend(result: "BlendResult", json: bool) -> None:
         chosen = "chosen by" if result.kind in ("greedy", "learned") else "held out:"
         tested = f", tested on {num:,} others" if num else ", no test images"
         out.print(f"{chosen} {escape(result.split)}{tested}", highlight=False)
+        _print_rule(result.multi_label)
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("network", overflow="fold")
     for heading in ("share", *(("held out",) if result.split else ()), *(("test",) if num else ())):
@@ -148,6 +155,7 @@ def print_table(result: "BlendTable") -> None:
     num = result.num_test
     tested = f", tested on {num:,} others" if num else ", no test images"
     out.print(f"chosen by {escape(result.held_out_words)}{tested}", highlight=False)
+    _print_rule(result.multi_label)
     held = [value for _, value, _ in result.ingredients]
     test = [value for _, _, value in result.ingredients if value is not None]
     chosen = result.num_held_out

@@ -56,7 +56,8 @@ def gallery(
             title=opened.title,
             data=source.title,
             classes=opened.classes,
-            multi_label=_is_multi_label(bundle),
+            multi_label=opened.multi_label,
+            temperature=opened.temperature,
             fill=fill_of("grey", black[None, :, None, None], opened.preprocessing),
             layers=layers,
             units=units,
@@ -67,13 +68,3 @@ def gallery(
         )
     write_text_atomic(path, render(found))
     print(path)
-
-
-def _is_multi_label(network: str) -> bool:
-    """Say whether a word names a bundle whose scores are independent of each other."""
-    path = Path(network)
-    if path.suffix == ".net" or not path.exists():
-        return False
-    from striate.weights.bundle import load_bundle
-
-    return load_bundle(path).multi_label

@@ -79,8 +79,9 @@ def gradcam(
     chosen = "as asked for" if target else "the network's first choices"
     caption = (
         f"{opened.title}; {loaded.names[0]}. Layer {name}, maps of {height} x {width}, each weighted by the"
-        " mean over its places of the gradient of the class score before the softmax, summed; what is above"
-        f" 0, enlarged bilinearly. {SHARE:.1%} of the values lie inside each scale. Classes: {chosen}."
+        f" mean over its places of the gradient of the class score before the {opened.squashing}, summed;"
+        f" what is above 0, enlarged bilinearly. {SHARE:.1%} of the values lie inside each scale."
+        f" Classes: {chosen}."
     )
     save_picture(rows, picture, title=f"Grad-CAM: {opened.title.partition(',')[0]}, {name}", caption=caption)
     save_maps(maps_path(picture), classes=np.array(numbers), maps=np.stack(coarse), enlarged=np.stack(fine))

@@ -42,12 +42,22 @@ class OpenNetwork(NamedTuple):
         classes: names in the order of its scores, ``class 7`` for one that is not trained; empty where it
             gives no scores.
         title: for captions: the network's name, and whether its weights are trained.
+        multi_label: whether its scores are independent of each other (sigmoid), not one distribution
+            (softmax).
+        temperature: what its scores are divided by before they become probabilities.
     """
 
     net: "nn.Module"
     preprocessing: "Preprocessing"
     classes: tuple[str, ...]
     title: str
+    multi_label: bool = False
+    temperature: float = 1.0
+
+    @property
+    def squashing(self) -> str:
+        """What makes probabilities of its scores, in a word."""
+        return "sigmoid" if self.multi_label else "softmax"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -95,7 +105,14 @@ def open_network(
         net, bundle = open_bundle(path)
         name = _short_name(bundle.net)
         where = path.name if path.suffix == ".safetensors" else path.resolve().name
-        return OpenNetwork(net, bundle.preprocessing, bundle.classes, f"{name}, trained ({where})")
+        return OpenNetwork(
+            net=net,
+            preprocessing=bundle.preprocessing,
+            classes=bundle.classes,
+            title=f"{name}, trained ({where})",
+            multi_label=bundle.multi_label,
+            temperature=bundle.temperature,
+        )
     return _random(word, seed, input, arguments)
 
 

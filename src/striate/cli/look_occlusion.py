@@ -117,7 +117,8 @@ def occlusion(
             stride_px=stride_px,
             fill=fill_of(fill, normed, opened.preprocessing, blur_px=blur_px),  # type: ignore[arg-type]
             layer=layer,
-            multi_label=_is_multi_label(network),
+            multi_label=opened.multi_label,
+            temperature=opened.temperature,
             batch_images=batch,
             precision=chosen_precision,
             progress=listener,
@@ -138,13 +139,3 @@ def occlusion(
         note="Computed in bfloat16." if chosen_precision == "bf16" else "",
     )
     out.print(f"{escape(str(path))}, {escape(str(maps_path(path)))}", highlight=False, soft_wrap=True)
-
-
-def _is_multi_label(network: str) -> bool:
-    """Say whether a word names a bundle whose scores are independent of each other."""
-    path = Path(network)
-    if path.suffix == ".net" or not path.exists():
-        return False
-    from striate.weights.bundle import load_bundle
-
-    return load_bundle(path).multi_label

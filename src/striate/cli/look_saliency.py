@@ -106,8 +106,8 @@ def saliency(
     chosen = "as asked for" if target is not None else "the network's first choice"
     caption = (
         f"{opened.title}; {loaded.names[0]}; score of {class_name(number, opened.classes)!r}"
-        f" ({chosen}), {score:.4g} before softmax. Each pixel: the largest magnitude over the colours; a"
-        f" unit is one of the normed pixels. {SHARE:.1%} of the values lie inside each scale."
+        f" ({chosen}), {score:.4g} before the {opened.squashing}. Each pixel: the largest magnitude over the"
+        f" colours; a unit is one of the normed pixels. {SHARE:.1%} of the values lie inside each scale."
     )
     if said:
         caption += "\n" + "; ".join(said) + "."

@@ -1,6 +1,7 @@
 """``striate weights``: look into files of weights, and convert them."""
 
 import json as json_module
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -181,11 +182,18 @@ def _print_heading(file: "WeightFile") -> None:
     stored = sum(tensor.numel() * tensor.element_size() for tensor in file.tensors.values())
     out.print(
         f"[bold]{escape(str(file.path))}[/]: {file.kind}, {len(file.tensors)} tensors, {total:,} values,"
-        f" {stored / 1e6:,.1f} MB",
+        f" {_size(stored)}",
         highlight=False,
     )
     for note in file.notes:
         out.print(f"[dim]{escape(note)}[/]", highlight=False)
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 2**20 / 10:
+        return f"{num_bytes / 2**10:.3g} KiB"
+    size = num_bytes / 2**20
+    return f"{size:,.0f} MiB" if size >= 100 else f"{size:.3g} MiB"
 
 
 def _print_facts(file: "WeightFile", fitting: tuple[str, ...], close: "Nearest | None") -> None:
@@ -241,6 +249,14 @@ def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
     if isinstance(data.get("started_from"), str):
         lines.append(f"started from {printable(data['started_from'])[:300]}")
     lines += _measured(metrics)
+    lines += [
+        f"{name} network for OpenVINO, {_size(size)}{_int8_measured(metrics)}"
+        for name, size in _networks(file).items()
+    ]
+    if (temperature := _temperature(file)) is not None:
+        does = "softens all probabilities" if temperature > 1 else "sharpens all probabilities"
+        words = "changes no probabilities" if temperature == 1 else does
+        lines.append(f"temperature {temperature:.4g} ({words})")
     notes = data.get("notes")
     lines += (
         [f"note: {one[:300]}" for one in notes if isinstance(one, str)] if isinstance(notes, list) else []
@@ -249,10 +265,9 @@ def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
         lines.append("made with " + ", ".join(f"{key} {short(str(one))}" for key, one in versions.items()))
     for line in lines:
         out.print(escape(line), highlight=False)
-    try:
+    with suppress(StriateError, TypeError, ValueError):
         out.print(f"[dim]{_pictures(Preprocessing.from_json(pictures))}[/]", highlight=False)
-    except (StriateError, TypeError, ValueError):
-        return
+    _print_ingredients(file)
 
 
 def _measured(metrics: dict[str, Any]) -> list[str]:
@@ -275,6 +290,66 @@ def _measured(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _networks(file: "WeightFile") -> dict[str, int]:
+    """Return the bytes of each network that a bundle holds for another program, by precision."""
+    names = sorted(Path(name).stem for name in file.graphs if name.endswith(".xml"))
+    return {name: sum(size for one, size in file.graphs.items() if Path(one).stem == name) for name in names}
+
+
+def _int8_measured(metrics: dict[str, Any]) -> str:
+    match metrics.get("int8"):
+        case {
+            "measure": str(measure),
+            "accuracy_int8": float(small),
+            "accuracy_fp32": float(full),
+            "num_images": int(num),
+        }:
+            return f": {measure[:30]} {percent(small, num)}, fp32 {percent(full, num)} ({num:,} images)"
+    return ""
+
+
+def _temperature(file: "WeightFile") -> float | None:
+    """Return what a bundle divides its logits by; None for other files, or where the entry is damaged."""
+    if file.kind != "striate bundle":
+        return None
+    value = _entry(file, "temperature", "1.0")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _ingredients(file: "WeightFile") -> list[dict[str, Any]]:
+    """Return the records of the networks that a blend was made from."""
+    value = _entry(file, "ingredients", "[]")
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _print_ingredients(file: "WeightFile") -> None:
+    from striate.data.layout import counted
+    from striate.weights.weight_file import short
+
+    if not (found := _ingredients(file)):
+        return
+    rates = [
+        (heading, key)
+        for heading, key in (("held out", "held_out_accuracy"), ("test", "test_accuracy"))
+        if any(isinstance(one.get(key), float) for one in found)
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"made of {counted(len(found), 'network')}", overflow="fold")
+    for heading in ("share", *(heading for heading, _ in rates), "seed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found:
+        share, seed = one.get("coefficient"), one.get("seed")
+        cells = [percent(one[key], 0) if isinstance(one.get(key), float) else "-" for _, key in rates]
+        used = "-" if not isinstance(share, float) else f"{share:.3f}" if share else "left out"
+        table.add_row(
+            escape(short(str(one.get("file", "?")))),
+            used,
+            *cells,
+            str(seed) if isinstance(seed, int) else "-",
+        )
+    out.print(table, highlight=False)
+
+
 def _classes(classes: tuple[str, ...]) -> str:
     shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
     return escape(f"{len(classes):,} classes: {shown}")
@@ -282,11 +357,17 @@ def _classes(classes: tuple[str, ...]) -> str:
 
 def _record(file: "WeightFile", key: str) -> dict[str, Any]:
     """Read a part of a bundle's metadata; an empty one if it is damaged."""
-    try:
-        value = json_module.loads(file.metadata.get(key, "{}"))
-    except (ValueError, RecursionError):
-        return {}
+    value = _entry(file, key, "{}")
     return value if isinstance(value, dict) else {}
+
+
+def _entry(file: "WeightFile", key: str, missing: str) -> object:
+    """Read an entry of a bundle's metadata; None if it is damaged."""
+    try:
+        value: object = json_module.loads(file.metadata.get(key, missing))
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _print_tensors(file: "WeightFile") -> None:
@@ -313,6 +394,9 @@ def _to_json(file: "WeightFile", fitting: tuple[str, ...], entry: "NetEntry | No
         "metadata": file.metadata,
         "mean_rgb": file.mean_rgb,
         "classes": file.classes,
+        "temperature": _temperature(file),
+        "ingredients": _ingredients(file),
+        "graphs": [{"precision": name, "bytes": size} for name, size in _networks(file).items()],
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "type": str(tensor.dtype).removeprefix("torch.")}
             for name, tensor in file.tensors.items()

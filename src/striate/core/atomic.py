@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written to a temporary name, synced, then renamed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from striate.core.errors import WriteError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -18,7 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     starts with a dot and ends in ``.tmp``; a left-over of a killed process is harmless.
 
     Raises:
-        WriteError: the folder can't be made or written to, or the disk is full.
+        WriteError: the folder can't be made or written to, or the disk is full. The message says what to do
+            about the place; what else the caller's user can do (to resume, to run again), the caller adds.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +60,12 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> WriteError:
-    return WriteError(
-        f"can't write {path} ({error.strerror or error}): free some space or name another place"
-    )
+    remedy = "name another place"
+    if error.errno in _FULL:
+        remedy = "free some space"
+    elif error.errno in _FORBIDDEN:
+        remedy = "name a place that you may write to"
+    return WriteError(f"can't write {path} ({error.strerror or error}): {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,7 +48,8 @@ class Benched:
         ceiling: operations a second of this machine's matrix product in that precision.
         macs: multiply-accumulates for one image.
         open_s: seconds from the network in memory to the first answer.
-        peak_mib: most memory of the process, that of the libraries included; None where it is not known.
+        peak_mib: most memory of the process, that of the libraries included, on a GPU that of the tensors
+            there; None where it is not known.
         folder_images_per_s: of ``striate predict`` on the folder, decoding included; None without a folder.
         folder_images: images in the folder.
         error: why it could not be measured, or None.
@@ -220,11 +222,13 @@ def _measure(task: _Task) -> Benched:
         )
         try:
             if not speeds:
+                pre = record.preprocessing
+                engine.logits(np.zeros((size, pre.height_px, pre.width_px, pre.channels), np.uint8))
                 open_s = time.perf_counter() - started
             speeds.append(measure_engine(engine, record.preprocessing, size, seconds=task.seconds))
         finally:
             engine.close()
-    peak = peak_mib()
+    peak = peak_mib(place)
     folder_rate, folder_images = None, 0
     if task.folder is not None:
         folder_images, folder_rate = _through_folder(net, record, task)

@@ -74,6 +74,7 @@ class BlendTable:
         num_held_out: number of these.
         num_test: number of test images.
         notes: what to know before trusting the figures.
+        multi_label: whether an image may carry several labels; it then counts as right when all are.
     """
 
     rows: tuple[TableRow, ...]
@@ -82,6 +83,7 @@ class BlendTable:
     num_held_out: int
     num_test: int
     notes: tuple[str, ...]
+    multi_label: bool
 
 
 def blend_table(
@@ -211,4 +213,5 @@ def blend_table(
         num_held_out=len(images.held_out),
         num_test=len(images.test),
         notes=tuple(notes),
+        multi_label=found[0].bundle.multi_label,
     )

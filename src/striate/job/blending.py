@@ -89,6 +89,7 @@ class BlendResult:
         split: what the held-out images are, in words.
         notes: what to know before trusting the figures.
         warning: why the blend is worse than its ingredients, or None.
+        multi_label: whether an image may carry several labels; it then counts as right when all are.
     """
 
     bundle: Path | None
@@ -104,6 +105,7 @@ class BlendResult:
     split: str
     notes: tuple[str, ...]
     warning: str | None
+    multi_label: bool
 
 
 def average_bundles(
@@ -178,6 +180,7 @@ def average_bundles(
             split="",
             notes=tuple(notes),
             warning=None,
+            multi_label=found[0].bundle.multi_label,
         )
         if out is not None:
             _write(result, cooked, found, None)
@@ -311,6 +314,7 @@ def _served(
         split=images.held_out_words,
         notes=(*images.notes, *_uncalibrated(cooked, found)),
         warning=why_worse(found, kitchen, cooked, accuracy, accuracies),
+        multi_label=kitchen.base.multi_label,
     )
     if out is not None:
         _write(result, cooked, found, kitchen.dataset)

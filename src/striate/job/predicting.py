@@ -117,6 +117,7 @@ def predict_to_file(
                 batch_images=batch_images,
                 threads=threads,
                 device=device,
+                progress=progress,
             )
             started = time.perf_counter()
             items = chain(first, missing)

@@ -1,8 +1,7 @@
 """Weights from elsewhere: found by path or name, turned into bundles, and written back."""
 
-import errno
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from striate.core.atomic import atomic_path
-from striate.core.errors import BundleError, UsageError, WriteError
+from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
 from striate.job.target import check_target
 from striate.nets import find
@@ -105,8 +104,7 @@ def convert_weights(
     bundle = convert(file, net, net_arguments=net_arguments, preprocessing=pictures)
     for note in bundle.data["notes"]:
         progress("note", 0, None, f"{source}: {note}")
-    with _own_words(path):
-        save_bundle(bundle, path)
+    save_bundle(bundle, path)
     return bundle
 
 
@@ -146,7 +144,7 @@ def export_torchvision(source: str | Path, target: str | Path, *, force: bool = 
             " the bundle as it is"
         )
     state = {key: tensor.contiguous() for key, tensor in to_torchvision(entry.name, bundle.state).items()}
-    with _own_words(path), atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         if path.suffix == ".safetensors":
             save_file(state, temporary)
         else:
@@ -177,17 +175,3 @@ def _only_one(file: WeightFile, progress: Progress) -> str:
         others = " or ".join(fitting[1:])
         progress("note", 0, None, f"taken for {fitting[0]}; {others} would fit too: --net NAME")
     return fitting[0]
-
-
-@contextmanager
-def _own_words(path: Path) -> Iterator[None]:
-    """Say what to do about a file that can't be written; the usual words are about a training."""
-    try:
-        yield
-    except WriteError as error:
-        cause = error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "name a file in a folder that you may write to"
-        raise WriteError(f"can't write {path} ({cause.strerror or cause}): {remedy}") from None

@@ -107,6 +107,7 @@ def make_gallery(
     data: str,
     classes: Sequence[str] = (),
     multi_label: bool = False,
+    temperature: float = 1.0,
     fill: Tensor | float = 0.0,
     layers: Sequence[str] | None = None,
     units: int = 4,
@@ -125,6 +126,7 @@ def make_gallery(
         data: the data set, in words.
         classes: names in the order of the scores.
         multi_label: whether the scores are independent.
+        temperature: what scores are divided by before they become probabilities, above 0: the bundle's.
         fill: what the occluder shows, as ``occlude``.
         layers: paths of convolutions; None takes all.
         units: units shown of each, evenly spaced among those that are ever above 0.
@@ -159,7 +161,7 @@ def make_gallery(
         progress("gallery", number + 1, len(chosen))
     last = found[read_at[chosen[-1]]]
     shown, occluder, summed = occlusion_examples(
-        net, images, last, classes, fill, multi_label, input_shape, examples, progress
+        net, images, last, classes, fill, multi_label, temperature, input_shape, examples, progress
     )
     return Gallery(
         title=title,

@@ -42,6 +42,7 @@ def occlusion_examples(
     classes: Sequence[str],
     fill: Tensor | float,
     multi_label: bool,
+    temperature: float,
     input_shape: tuple[int, int, int],
     examples: int,
     progress: Progress,
@@ -55,6 +56,7 @@ def occlusion_examples(
         classes: names in the order of the scores; without any there are no examples.
         fill: what the occluder shows, as ``occlude``.
         multi_label: whether the scores are independent.
+        temperature: what scores are divided by before they become probabilities.
         input_shape: channels, height and width in pixels.
         examples: how many.
         progress: listener.
@@ -78,6 +80,7 @@ def occlusion_examples(
             stride_px=stride,
             fill=fill,
             multi_label=multi_label,
+            temperature=temperature,
             progress=progress,
         )
     except UsageError:  # a network without class scores

@@ -90,6 +90,7 @@ def occlude(
     fill: float | Tensor = 0.0,
     layer: str | None = None,
     multi_label: bool = False,
+    temperature: float = 1.0,
     batch_images: int | None = None,
     precision: Precision = "fp32",
     progress: Progress = silent,
@@ -115,6 +116,7 @@ def occlude(
         layer: whose feature map is summed: a module that gives maps (of one that is used several times, its
             last use); None takes ``top_layer``.
         multi_label: whether scores are independent (sigmoid) instead of one distribution (softmax).
+        temperature: what scores are divided by before they become probabilities, above 0: the bundle's.
         batch_images: images in a forward pass; None takes as many as are fast.
         precision: ``fp32``; or ``bf16``, faster where the hardware has it, with 3 digits.
         progress: told about the stage ``occluding``.
@@ -172,7 +174,7 @@ def occlude(
                     first = changed.maps(images, fills, group, tops, lefts, size)
                 found, maps = run(first, changed.rest)
             chosen = None if units is None or maps is None else maps.gather(1, units[owners][:, None])
-            probability, label = _read(found, multi_label)
+            probability, label = _read(found, multi_label, temperature)
             wanted = targets[owners][:, None]
             occluded.add(
                 (
@@ -184,7 +186,7 @@ def occlude(
             progress("occluding", start + len(group), len(windows))
     numbers, chosen_sums = occluded.together()
     grid = (num_images, len(tops), len(lefts))
-    probability, whole_label = _read(scores, multi_label)
+    probability, whole_label = _read(scores, multi_label, temperature)
     return OcclusionMaps(
         activation=None if chosen_sums is None else chosen_sums.reshape(grid),
         probability=numbers[:, 0].reshape(grid),
@@ -384,9 +386,10 @@ class _Parts:
         return torch.cat(self.numbers), torch.cat(self.sums) if self.sums else None
 
 
-def _read(scores: Tensor, multi_label: bool) -> tuple[Tensor, Tensor]:
+def _read(scores: Tensor, multi_label: bool, temperature: float) -> tuple[Tensor, Tensor]:
     """Return probabilities, ``N x classes``, and the most probable class of each image."""
-    return (scores.sigmoid() if multi_label else scores.softmax(dim=1)), scores.argmax(dim=1)
+    scaled = scores / temperature
+    return (scaled.sigmoid() if multi_label else scaled.softmax(dim=1)), scores.argmax(dim=1)
 
 
 def _targets(target: int | Sequence[int] | Tensor | None, scores: Tensor) -> Tensor:

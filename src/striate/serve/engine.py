@@ -19,6 +19,7 @@ from torch import nn
 
 from striate.core.devices import DeviceChoice, pick_device, pick_precision
 from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, read_graph
 from striate.serve.engine_openvino import OpenvinoEngine
 from striate.serve.engine_torch import TorchEngine
@@ -95,19 +96,22 @@ def open_engine(
     latency: bool = False,
     threads: int | None = None,
     device: DeviceChoice = "auto",
+    progress: Progress = silent,
 ) -> Engine:
     """Make a network ready to run.
 
     Args:
-        net: the network of ``open_bundle``, in eval mode. The torch engine moves it to its device.
+        net: the network of ``open_bundle``, in eval mode. On a GPU a copy of it is moved.
         bundle: gives preprocessing, and the int8 graph if it was quantized.
         engine: ``auto`` takes torch on a GPU; on a CPU OpenVINO where it is installed, else torch.
         precision: ``auto`` takes int8 for a quantized bundle on OpenVINO, else bf16 where the hardware
             computes in it, else fp32.
         batch_images: the most images in a forward pass, at least 1.
-        latency: make one small batch fast, with all cores at work on it, instead of many batches.
+        latency: make one small batch fast, instead of many batches: with all cores at work on it, on a GPU
+            with a compiled network.
         threads: threads that compute; None takes all cores. Fixed for torch's whole process.
         device: where the torch engine computes.
+        progress: told, as stage ``"note"``, of what does not work on this GPU and is left out.
 
     Raises:
         UsageError: the engine is not installed, does not run on that device, or not in that precision.
@@ -127,6 +131,8 @@ def open_engine(
             batch_images,
             device=place,
             threads=threads,
+            latency=latency,
+            progress=progress,
         )
     quantized = int8_graph(bundle) if chosen == "int8" else None
     model = convert(graph, bundle.preprocessing) if quantized is None else read_graph(*quantized)

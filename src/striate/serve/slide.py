@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -13,6 +14,7 @@ from torch import nn
 from striate.core.devices import Precision, autocast_dtype
 from striate.core.progress import Progress, silent
 from striate.nets import build
+from striate.serve.cuda_graphs import exact_fp32
 
 BATCH_IMAGES = 16
 
@@ -116,6 +118,8 @@ def measure(
 ) -> Times:
     """Time forward and backward pass of a network on random images; the median of ``rounds``.
 
+    On a GPU float32 is float32, without TF32, as it was for the published times.
+
     Args:
         net: on ``device``, in the mode it is to be measured in; gradients are left cleared.
         shape: channels, height, width.
@@ -129,14 +133,15 @@ def measure(
     images = torch.rand(batch_images, *shape, generator=generator).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     forwards, backwards = [], []
-    for number in range(rounds + 1):
-        net.zero_grad(set_to_none=True)
-        scores, forward_s = _timed(partial(_forward, net, images, dtype), device)
-        gradient = torch.ones_like(scores)
-        _, backward_s = _timed(partial(scores.backward, gradient), device)
-        if number:
-            forwards.append(1e3 * forward_s)
-            backwards.append(1e3 * backward_s)
+    with exact_fp32() if device.type == "cuda" and dtype is None else nullcontext():
+        for number in range(rounds + 1):
+            net.zero_grad(set_to_none=True)
+            scores, forward_s = _timed(partial(_forward, net, images, dtype), device)
+            gradient = torch.ones_like(scores)
+            _, backward_s = _timed(partial(scores.backward, gradient), device)
+            if number:
+                forwards.append(1e3 * forward_s)
+                backwards.append(1e3 * backward_s)
     net.zero_grad(set_to_none=True)
     return Times(median(forwards), median(backwards))
 

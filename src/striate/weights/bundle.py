@@ -18,8 +18,10 @@ from striate.core.errors import BundleError, UsageError, WriteError
 from striate.data.preprocess import Preprocessing
 
 _FORMAT = "1"
-_GRAPH = "graph/"  # what the names of tensors that hold graphs begin with; no layer's name has a slash
 _MADE_FROM = "weights.blake2b"
+
+GRAPH_PREFIX = "graph/"
+"""What the names of tensors that hold graphs begin with; no layer's name has a slash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +118,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.state.items()}
     if bundle.graphs and bundle.graphs.get(_MADE_FROM) == _digest(state):
         for name, content in bundle.graphs.items():
-            state[_GRAPH + name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            state[GRAPH_PREFIX + name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata)
@@ -178,9 +180,9 @@ def load_bundle(path: Path) -> Bundle:
         if not 0 < values["temperature"] < math.inf:
             raise ValueError(f"temperature is {values['temperature']}")
         graphs = {
-            name.removeprefix(_GRAPH): tensors.pop(name).numpy().tobytes()
+            name.removeprefix(GRAPH_PREFIX): tensors.pop(name).numpy().tobytes()
             for name in tuple(tensors)
-            if name.startswith(_GRAPH)
+            if name.startswith(GRAPH_PREFIX)
         }
         return Bundle(
             net=metadata["net"], preprocessing=preprocessing, state=tensors, graphs=graphs, **values

@@ -12,6 +12,7 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from striate.weights import caffemodel, onnx
+from striate.weights.bundle import GRAPH_PREFIX
 from striate.weights.mat5 import is_mat5, refuse_hdf5
 from striate.weights.matconvnet import read_matconvnet
 from striate.weights.openvino import read_openvino
@@ -175,8 +176,16 @@ def _read_safetensors(path: Path, content: memoryview) -> WeightFile:
     ours = "striate" in metadata
     classes, mean = _bundle_facts(metadata) if ours else (None, None)
     kind: Kind = "striate bundle" if ours else "safetensors"
+    inside = [name for name in tensors if ours and name.startswith(GRAPH_PREFIX)]
+    graphs = {name.removeprefix(GRAPH_PREFIX): tensors.pop(name).nbytes for name in inside}
     return WeightFile(
-        path=path, kind=kind, tensors=tensors, metadata=metadata, classes=classes, mean_rgb=mean
+        path=path,
+        kind=kind,
+        tensors=tensors,
+        metadata=metadata,
+        classes=classes,
+        mean_rgb=mean,
+        graphs=graphs,
     )
 
 

@@ -57,6 +57,8 @@ class WeightFile:
         mean_rgb: mean of the training images per channel, red first, 0..255; None if the file holds none.
         classes: class names in the order of the outputs, or None.
         metadata: other short facts, as text.
+        graphs: of a striate bundle, the files that were made from its weights for another program
+            (``Bundle.graphs``): bytes of each, by name.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class WeightFile:
     mean_rgb: tuple[float, float, float] | None = None
     classes: tuple[str, ...] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    graphs: dict[str, int] = field(default_factory=dict)
 
 
 def refusal(path: Path, *, expected: str, got: str, remedy: str) -> BundleError:
