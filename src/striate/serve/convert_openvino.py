@@ -1,9 +1,7 @@
 """From a network to an OpenVINO model, in half a second and with the operations that OpenVINO runs fast.
 
-Three things are put better than OpenVINO's own converter does:
+Two things are put better than OpenVINO's own converter does:
 
-- *normalisation* works on whole rows of pixels, width and channels as one axis: over an axis of three
-  channels OpenVINO uses a fraction of the processor's width.
 - *local response normalisation* becomes OpenVINO's operation of that name instead of a pad, five slices and a
   power. AlexNet and GoogLeNet take half the time or less.
 - *max pooling* gives its values alone. The converter keeps the places of the maxima beside them wherever the
@@ -22,7 +20,6 @@ from torch import Tensor, nn
 from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
 from striate.nets.parts import LocalResponseNorm
-from striate.serve.graph import FromPixels
 from striate.serve.intel import import_openvino
 
 _operations = torch.library.Library("striate_serve", "DEF")
@@ -30,14 +27,14 @@ _operations.define("lrn(Tensor maps, int size, float alpha, float beta, float k)
 _operations.impl("lrn", lambda maps, size, alpha, beta, k: maps.clone(), "CompositeExplicitAutograd")
 
 
-def convert(graph: FromPixels, preprocessing: Preprocessing) -> Any:
+def convert(graph: nn.Module, preprocessing: Preprocessing) -> Any:
     """Turn a network that takes pixels (``serve.graph.FromPixels``, in eval mode) into an OpenVINO model.
 
     The number of images stays open; height, width and channels are those of the preprocessing. Weights are
     shared with the network, not copied.
 
     Args:
-        graph: on the CPU.
+        graph: maps ``N x H x W x C`` uint8 pixels to ``N x K`` logits, on the CPU.
         preprocessing: gives height, width and channels.
 
     Returns:
@@ -53,7 +50,7 @@ def convert(graph: FromPixels, preprocessing: Preprocessing) -> Any:
         # Sizes that are checked while tracing become constants, which they are: height and width are fixed.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        traced = torch.jit.trace(_ByRows(graph).eval(), example, check_trace=False)
+        traced = torch.jit.trace(_with_marked_norms(graph), example, check_trace=False)
         model = ov.convert_model(
             traced,
             input=[ov.PartialShape([-1, *size])],
@@ -86,27 +83,6 @@ def read_graph(xml: bytes, weights: bytes) -> Any:
         raise BundleError(f"the bundle's int8 graph can't be read ({reason}): quantize it again") from None
 
 
-class _ByRows(nn.Module):
-    """``FromPixels`` with rows of pixels as one axis; local response normalisations are marked."""
-
-    scale: Tensor
-    offset: Tensor
-
-    def __init__(self, graph: FromPixels) -> None:
-        super().__init__()
-        self._net = _with_marked_norms(graph.net)
-        self._reversed = graph.reversed
-        self.register_buffer("scale", graph.scale.flatten())
-        self.register_buffer("offset", graph.offset.flatten())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        _, height, width, channels = pixels.shape
-        rows = pixels.reshape(-1, height, width * channels).to(torch.float32)
-        rows = rows * self.scale.repeat(width) + self.offset.repeat(width)
-        images = rows.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        return self._net(images.flip(1) if self._reversed else images)
-
-
 class _MarkedNorm(nn.Module):
     """Stands where a local response normalisation was, so that the converter meets one operation."""
 
@@ -123,12 +99,12 @@ class _MarkedNorm(nn.Module):
         return normed.reshape(-1, channels, height, width)
 
 
-def _with_marked_norms(net: nn.Module) -> nn.Module:
+def _with_marked_norms(graph: nn.Module) -> nn.Module:
     """Return the network with its local response normalisations marked; the network itself stays as it is."""
-    if not any(isinstance(module, LocalResponseNorm) for module in net.modules()):
-        return net
-    shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    marked = copy.deepcopy(net, shared)  # new modules around the same tensors
+    if not any(isinstance(module, LocalResponseNorm) for module in graph.modules()):
+        return graph
+    shared = {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())}
+    marked = copy.deepcopy(graph, shared)  # new modules around the same tensors
     for module in tuple(marked.modules()):
         for name, child in module.named_children():
             if isinstance(child, LocalResponseNorm):

@@ -26,7 +26,7 @@ class FromPixels(nn.Module):
         offset = torch.tensor([-m / s for m, s in zip(preprocessing.mean, preprocessing.std, strict=True)])
         self.register_buffer("scale", scale.view(1, -1, 1, 1))
         self.register_buffer("offset", offset.view(1, -1, 1, 1))
-        self.reversed = preprocessing.colour_order == "BGR"
+        self._reversed = preprocessing.colour_order == "BGR"
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Classify pixels.
@@ -38,4 +38,4 @@ class FromPixels(nn.Module):
             ``N x K`` logits.
         """
         images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
-        return self.net(images.flip(1) if self.reversed else images)
+        return self.net(images.flip(1) if self._reversed else images)
