@@ -1,4 +1,10 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -40,11 +46,55 @@ def test_one_engine_in_a_process_of_its_own():
         ([], "expected either a network to measure or --slide, got neither"),
         (["lenet5", "--slide"], "got both"),
         (["lenet5", "--batch", "1,x"], "expected --batch as whole numbers"),
-        (["lenet5", "--engine", "caffe"], "expected an engine out of auto, torch, openvino; got 'caffe'"),
+        (["lenet5", "--engine", "caffe"], "an engine out of all, auto, torch, openvino; got 'caffe'"),
         (["lenet5", "--precision", "int8", "--engine", "auto"], "int8"),
+        (["lenet5", "--precision", "int4"], "a precision out of all, auto, fp32, bf16, int8; got 'int4'"),
         (["no_such_net"], "no_such_net"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(words, message):
     with pytest.raises(UsageError, match=message):
         run.invoke(app, ["bench", *words], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("failing", "code"), [({"torch", "openvino"}, 1), ({"openvino"}, 0)])
+def test_exit_code_when_engines_fail(monkeypatch, failing, code):
+    from striate.job import benching
+
+    def measured(task):
+        if task.engine in failing:
+            return benching.Benched(engine=task.engine, precision=task.precision, error="no such operation")
+        speed = benching.Speed(batch_images=1, images_per_s=10.0, latency_ms=(1.0, 2.0, 3.0), num_calls=5)
+        return benching.Benched(
+            engine=task.engine, precision=task.precision, speeds=(speed,), ceiling=1e9, macs=1000
+        )
+
+    monkeypatch.setattr(benching, "_in_new_process", measured)
+    monkeypatch.setattr(benching, "_is_there", lambda name, place: True)
+    done = run.invoke(app, ["bench", "lenet5", "--precision", "fp32"], catch_exceptions=False)
+    assert done.exit_code == code
+    assert done.stderr.count("no such operation") == len(failing)
+    assert ("images/s  " in done.stdout) is (code == 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_ctrl_c_ends_both_processes_without_a_traceback(tmp_path):
+    """As a terminal sends it: to the command and to the process that measures."""
+    words = ["bench", "lenet5", "--engine", "torch", "--precision", "fp32", "--seconds", "600"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "striate.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until = time.monotonic() + 60
+    while process.poll() is None and not (children.exists() and children.read_text()):
+        if time.monotonic() > until or not children.parent.exists():
+            break
+        time.sleep(0.05)
+    time.sleep(1.0)  # at its imports or already measuring: both must be quiet
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (1, "", "error: interrupted\n")

@@ -277,6 +277,26 @@ def test_pooling_gives_torchs_maxima(kernel, padding, stride, ceil):
         np.testing.assert_allclose(found, expected_logits(net, pre, pixels), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("towers", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "alpha", "beta", "k"),
+    [(5, 1e-4, 0.75, 2.0), (3, 2.0, 0.75, 1.0), (5, 0.5, 0.6, 0.5), (1, 1.0, 1.0, 1.0)],
+)
+def test_response_normalisation_is_torchs(size, alpha, beta, k, towers):
+    torch.manual_seed(0)
+    widen = nn.Conv2d(3, 12, 1)
+    norm = LocalResponseNorm(size=size, alpha=alpha, beta=beta, k=k, towers=towers)
+    pre = preprocessing(6)
+    pixels = pixels_for(pre, 2)
+    net = nn.Sequential(widen, norm, nn.Flatten()).eval()
+    model = convert(FromPixels(net, pre).eval(), pre)
+    compiled = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    maps = torch.from_numpy(expected_logits(widen, pre, pixels)).chunk(towers, dim=1)
+    halves = [nn.functional.local_response_norm(half, size, alpha * size, beta, k) for half in maps]
+    expected = torch.cat(halves, dim=1).flatten(1).numpy()
+    np.testing.assert_allclose(compiled({0: pixels})[0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_converting_leaves_the_network_alone(small):
     net, bundle = small
     before = [type(module) for module in net.modules()]

@@ -186,13 +186,18 @@ def test_int8_needs_an_int8_graph_and_openvino(net, bundle, tmp_path):
     ],
 )
 def test_example_brings_images_to_the_same_pixels(to, pre, size, tmp_path):
-    image = Image.fromarray(noise(1, (*size, 3))[0])
-    image.save(tmp_path / "photo.png")
+    upright = noise(1, (*size, 3))[0]
+    image = Image.fromarray(upright)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6  # turned to the left, to be shown turned to the right
+    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(tmp_path / "photo.png", exif=sideways)
     source = example_of(to, "x", pre, None)
     whole = source.splitlines()
-    assert len([line for line in whole if line and not line.startswith(("#", "import", "from"))]) <= 14
-    steps = [line for line in whole if line.startswith(("import json", "import numpy", "from PIL"))]
-    steps += [line for line in whole if line.startswith(("image", "scale", "size", "canvas", "pixels"))]
+    assert len([line for line in whole if not line.startswith("#")]) == 10
+    assert ";" not in source
+    assert max(map(len, whole)) <= 125
+    steps = [line for line in whole if line.startswith(("import", "image", "scale", "left", "pixels"))]
+    assert len(steps) == 6
     scope: dict[str, object] = {}
     argv, sys.argv = sys.argv, ["x", str(tmp_path / "photo.png")]
     try:

@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -149,15 +151,68 @@ def test_only_two_kinds_of_files(tmp_path):
         rows_for(tmp_path / "p.txt", 2)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no limit of a file's size here")
 def test_a_full_disk_says_how_to_go_on(tmp_path):
-    from striate.core.errors import WriteError
-
+    """A file that may not grow is as good as a full disk."""
     path = tmp_path / "p.csv"
     run(path, FILES, stop_after=2)
-    with open_predictions(path, ABOUT, 2) as file, open("/dev/full", "wb", buffering=0) as full:
-        kept, file._file = file._file, full
-        with pytest.raises(WriteError, match="the same command again"):
-            file.write(prediction("x"))
-        file._file = kept
-    assert files_in(path) == FILES[:2]
+    program = f"""
+import json, resource, signal
+from pathlib import Path
+from striate.core.errors import WriteError
+from striate.serve.output import open_predictions
+from striate.serve.predict import Prediction
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 5}, resource.RLIM_INFINITY))
+try:
+    with open_predictions(Path({str(path)!r}), json.loads({json.dumps(json.dumps(ABOUT))}), 2) as file:
+        file.write(Prediction("x", (("a", 0.75), ("b", 0.25))))
+except WriteError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "the same command again" in done.stdout, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert run(path, FILES) == (FILES[2:], 2, 1)
+    assert files_in(path) == FILES
+
+
+def test_a_file_without_rows_binds_nobody(tmp_path):
+    path = tmp_path / "p.csv"
+    assert run(path, []) == ([], 0, 0)
+    assert not list(tmp_path.iterdir())
+    with open_predictions(path, ABOUT, 2) as file:
+        head = path.read_bytes()
+        about = (tmp_path / "p.csv.json").read_bytes()
+        file.write(prediction("x"))
+    for left in (head, head[:5]):  # killed before its first row
+        path.write_bytes(left)
+        (tmp_path / "p.csv.json").write_bytes(about)
+        assert run(path, FILES, about={**ABOUT, "paths": ["others"]})[0] == FILES
+
+
+def test_a_file_of_that_name_of_another_program_stays(tmp_path):
+    (tmp_path / "p.csv.json").write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match=r"p\.csv\.json is there"):
+        run(tmp_path / "p.csv", FILES)
+    assert [one.name for one in tmp_path.iterdir()] == ["p.csv.json"]
+    assert (tmp_path / "p.csv.json").read_text() == '{"mine": 1}'
+
+
+def test_a_folder_or_a_pipe_is_no_file_to_write(tmp_path):
+    (tmp_path / "p.csv").mkdir()
+    os.mkfifo(tmp_path / "q.csv")
+    for name in ("p.csv", "q.csv"):
+        with pytest.raises(UsageError, match="expected a file to write"):
+            run(tmp_path / name, FILES)
+
+
+def test_a_second_run_leaves_the_firsts_question_alone(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "p.csv"
+    other = {**ABOUT, "paths": ["others"]}
+    with open_predictions(path, ABOUT, 2) as file:
+        with pytest.raises(DataError, match="another `striate predict`"), open_predictions(path, other, 2):
+            pass
+        file.write(prediction("x"))
+    assert json.loads((tmp_path / "p.csv.json").read_text()) == ABOUT

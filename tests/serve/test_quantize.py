@@ -11,7 +11,10 @@ from sklearn.datasets import load_digits
 from striate.core.errors import AccuracyError, BundleError, DataError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.job import export_bundle, open_bundle, quantize_bundle
+from striate.job.quantizing import _check_drop
 from striate.nets import build
+from striate.nets.parts import LocalResponseNorm
+from striate.score.paired import paired
 from striate.serve.intel import import_openvino
 from striate.serve.quantize import quantize_network
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
@@ -113,6 +116,19 @@ def test_int8_is_near_the_network_and_the_same_again(net, bundle):
     assert (got.argmax(1) == expected.argmax(1)).mean() > 0.95
 
 
+def test_squares_of_response_normalisation_keep_their_digits():
+    torch.manual_seed(0)
+    wide = torch.nn.Conv2d(1, 8, 3)
+    norm = LocalResponseNorm(alpha=1.0, k=1.0)
+    net = torch.nn.Sequential(wide, norm, torch.nn.Flatten(), torch.nn.Linear(8 * 36, 10)).eval()
+    taken = Bundle(net="x", classes=tuple("0123456789"), preprocessing=PRE, state=net.state_dict())
+    graphs = quantize_network(net, taken, DIGITS[:40])
+    model = openvino.Core().read_model(model=graphs["int8.xml"], weights=graphs["int8.bin"])
+    convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
+    sources = [one.input_value(0).get_node().get_type_name() for one in convolutions]
+    assert sorted(sources) == ["FakeQuantize", "Power"]
+
+
 def test_network_that_int8_ruins_is_refused(net, bundle, path, folder, tmp_path):
     # One feature map that is 100,000 times the others and that nothing looks at takes the whole range of the
     # next layer's 8-bit input: what the others say is rounded away.
@@ -128,6 +144,19 @@ def test_network_that_int8_ruins_is_refused(net, bundle, path, folder, tmp_path)
     assert caught.value.exit_code == 1
     assert "--max-drop" in str(caught.value)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_lost", "remedy"),
+    [(123, 1, "measure on more (--data)"), (1000, 100, "--calibration-images")],
+)
+def test_a_refusal_names_what_would_help(num_images, num_lost, remedy):
+    """One image of 123 is no proof of a loss above half a point; a hundred of a thousand are."""
+    right = np.ones(num_images, bool)
+    with pytest.raises(AccuracyError) as caught:
+        _check_drop(paired(right, np.arange(num_images) >= num_lost), "top-1", 0.5, 20)
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_images_measured_on_are_never_calibrated_on(path, folder, tmp_path):

@@ -41,11 +41,14 @@ def bench(
 ) -> None:
     """Measure how fast a network runs here: images a second, latency, memory, share of the machine's ceiling.
 
-    Each engine and precision runs in a process of its own. The ceiling is what a large matrix product reaches
-    in the same precision.
+    Each engine and precision runs in a process of its own.
+    The ceiling is what a large matrix product reaches in the same precision.
 
-    Examples:  [bold]striate bench resnet50[/]   [bold]striate bench runs/demo --folder photos[/]
-    [bold]striate bench --slide[/] prints the CPU-against-GPU slide of the lectures beside this machine.
+    Example:  [bold]striate bench resnet50[/]
+
+    Example:  [bold]striate bench runs/demo --folder photos[/]
+
+    Example:  [bold]striate bench --slide[/]  (the lectures' CPU-against-GPU slide, here)
     """
     if slide == (target is not None):
         raise UsageError(
@@ -71,15 +74,21 @@ def bench(
         )
     if json:
         print(json_module.dumps({"target": target, "results": [_record(one) for one in results]}, indent=2))
-        return
+    else:
+        _print(target, results, device, folder is not None)
+    if all(one.error is not None for one in results):
+        raise typer.Exit(1)
+
+
+def _print(target: str, results: "tuple[Benched, ...]", device: str, folder: bool) -> None:
     out.print(_heading(target, results, device), highlight=False)
-    out.print(_table(results))
+    if any(one.speeds for one in results):
+        out.print(_table(results))
     out.print(
         "[dim]ms, p99 ms: one batch alone, median and 99th percentile; images/s: several batches in flight;"
         " ceiling: share of the matrix product's rate in this precision; opens: from a network in memory"
-        " to the first answer"
-        + ("; folder: images/s from files to labels" if folder is not None else "")
-        + "[/]"
+        " to the first answer" + ("; folder: images/s from files to labels" if folder else "") + "[/]",
+        highlight=False,
     )
     for one in results:
         if one.error is not None:

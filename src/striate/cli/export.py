@@ -32,7 +32,7 @@ def export(
     ] = "auto",
     check: Annotated[
         list[str] | None,
-        typer.Option(help="Images to check the file with, as --data elsewhere. Default: scikit-learn's."),
+        typer.Option(help="Images, folders or archives to check the file with. Default: scikit-learn's."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from striate.cli.show import Listener, err, out
-from striate.core.errors import DataError, UsageError
+from striate.core.errors import DataError, InterruptedRunError, UsageError, WriteError
 
 if TYPE_CHECKING:
     from striate.serve.predict import Prediction
@@ -28,7 +28,7 @@ def predict(
     ] = None,
     topk: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     format: Annotated[
-        str, typer.Option(help="table, csv or jsonl on the screen; all three stream.")
+        str, typer.Option(help="table, csv or jsonl on the screen; a file's name says it for --out.")
     ] = "table",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
@@ -37,7 +37,10 @@ def predict(
         int | None, typer.Option(min=1, help="Threads to decode and to compute with; all cores if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Short for --format jsonl; with --out what was done, as one object."),
+    ] = False,
 ) -> None:
     """Classify images: any number of files, folders and archives, in constant memory.
 
@@ -49,7 +52,11 @@ def predict(
 
     Example:  [bold]striate predict runs/demo holiday/ --out predictions.csv[/]
     """
+    if format not in ("table", "csv", "jsonl"):
+        raise UsageError(f"expected --format table, csv or jsonl, got {format!r}")
     if out_file is not None:
+        if format != "table" and out_file.suffix != f".{format}":
+            raise UsageError(f"expected --out with a name that ends in .{format}, got {out_file}")
         _to_file(
             bundle,
             paths,
@@ -67,8 +74,6 @@ def predict(
     from striate.serve.engine import open_engine
     from striate.serve.predict import find_images, predict_with
 
-    if format not in ("table", "csv", "jsonl"):
-        raise UsageError(f"expected --format table, csv or jsonl, got {format!r}")
     net, record = open_bundle(bundle)
     items = find_images(paths)
     opened = open_engine(
@@ -113,7 +118,7 @@ def _to_file(
 ) -> None:
     from striate.job import predict_to_file
 
-    with Listener() as progress:
+    with Listener() as progress, _told_how_to_go_on(path):
         result = predict_to_file(
             bundle,
             paths,
@@ -160,6 +165,14 @@ def _to_file(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _told_how_to_go_on(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; the same command goes on with {path}") from None
+
+
 def _print_speed(num_images: int, seconds: float, engine: str, precision: str) -> None:
     rate = num_images / max(seconds, 1e-9)
     line = f"{_images(num_images)} in {seconds:.1f} s: {rate:,.1f} images/s ({engine}, {precision})"
@@ -180,24 +193,39 @@ def _write(predictions: "Iterable[Prediction]", kind: str, num_named: int) -> tu
 
     good = broken = 0
     rows = CsvRows(num_named) if kind == "csv" else JsonRows()
-    if kind != "table":
-        sys.stdout.write(rows.head())
+    with _writable():
+        sys.stdout.write(rows.head() if kind != "table" else "")
     for prediction in predictions:
         broken += prediction.error is not None
         good += prediction.error is None
-        if kind != "table":
-            sys.stdout.write(rows.line(prediction))
-            if kind == "jsonl":
-                sys.stdout.flush()
-        elif prediction.error is not None:
-            out.print(
-                f"{escape(prediction.file)}  [red]{escape(prediction.error)}[/]",
-                highlight=False,
-                soft_wrap=True,
-            )
-        else:
-            (first, p), *others = prediction.ranked
-            rest = "  ".join(f"{escape(name)} {q:.1%}" for name, q in others)
-            line = f"{escape(prediction.file)}  [bold]{escape(first)} {p:.1%}[/]  [dim]{rest}[/]"
-            out.print(line, highlight=False, soft_wrap=True)
+        with _writable():
+            if kind == "table":
+                out.print(_line(prediction), highlight=False, soft_wrap=True)
+            else:
+                sys.stdout.write(rows.line(prediction))
+                if kind == "jsonl":
+                    sys.stdout.flush()
+    with _writable():
+        sys.stdout.flush()
     return good, broken
+
+
+def _line(prediction: "Prediction") -> str:
+    if prediction.error is not None:
+        return f"{escape(prediction.file)}  [red]{escape(prediction.error)}[/]"
+    (first, p), *others = prediction.ranked
+    rest = "  ".join(f"{escape(name)} {q:.1%}" for name, q in others)
+    return f"{escape(prediction.file)}  [bold]{escape(first)} {p:.1%}[/]  [dim]{rest}[/]"
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"can't write the answers ({error.strerror or error}): free some space, or name a file with"
+            " --out, which can be gone on with"
+        ) from None

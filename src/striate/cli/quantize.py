@@ -101,7 +101,7 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim")
     rows.add_column()
-    rows.add_row("measured on", f"{num:,} images: {escape(made.split)}")
+    rows.add_row("measured on", f"{num:,} image{'s' * (num > 1)}: {escape(made.split)}")
     rows.add_row("calibrated on", f"{made.num_calibration_images:,} {escape(made.calibration)}")
     rows.add_row("versions", ", ".join(f"{name} {value}" for name, value in made.versions.items()))
     out.print(rows, highlight=False)

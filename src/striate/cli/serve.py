@@ -61,7 +61,9 @@ def serve(
 
     Ctrl-C or SIGTERM answers what has come in, then stops.
 
-    Examples:  [bold]striate serve runs/demo[/]   [bold]curl -F image=@photo.jpg 127.0.0.1:8000/predict[/]
+    Example:  [bold]striate serve runs/demo[/]
+
+    Example:  [bold]curl -F image=@photo.jpg 127.0.0.1:8000/predict[/]
     """
     from striate.serve.http.requirements import check_serve
 
@@ -95,6 +97,13 @@ def serve(
     )
 
     def ready(url: str) -> None:
+        if not is_local(host):
+            err.print(
+                f"[yellow]{escape(host)} is open to other machines, without password or encryption: put a"
+                " web server in front[/]",
+                highlight=False,
+                soft_wrap=True,
+            )
         if json:
             what = {"url": url, "net": record.net, "engine": opened.name, "precision": opened.precision}
             print(json_module.dumps(what), flush=True)
@@ -107,13 +116,6 @@ def serve(
             soft_wrap=True,
         )
 
-    if not is_local(host):
-        err.print(
-            f"[yellow]{escape(host)} is open to other machines, without password or encryption: put a web"
-            " server in front[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
     try:
         whole = run(
             opened,

@@ -1,12 +1,14 @@
 """Measuring how fast a network runs here: every engine, each in a process of its own."""
 
 import multiprocessing
+import signal
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import get_args
 
@@ -116,8 +118,16 @@ def bench(
         raise UsageError(
             f"expected batches of at least 1 image and above 0 seconds, got {batches}, {seconds}"
         )
+    for word, choice, known in (
+        ("an engine", engine, ("all", *get_args(EngineChoice))),
+        ("a precision", precision, ("all", *get_args(EnginePrecisionChoice))),
+    ):
+        if choice not in known:
+            raise UsageError(f"expected {word} out of {', '.join(known)}; got {choice!r}")
     place = pick_device(device)
     _, record = _open(str(target))
+    if precision == "int8" and engine == "all":
+        engine = "openvino"  # the only one that has it
     names: list[EngineName] = (
         [name for name in get_args(EngineName) if _is_there(name, place)]
         if engine == "all"
@@ -193,14 +203,45 @@ def _precisions(
 def _in_new_process(task: _Task) -> Benched:
     """Measure where nothing was loaded before: memory and threads are then this engine's alone."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(_measure, task).result()
-        except StriateError as error:
-            return Benched(engine=task.engine, precision=task.precision, error=str(error))
-        except BrokenProcessPool:
-            words = "the process was killed, probably for want of memory: try --batch 1"
-            return Benched(engine=task.engine, precision=task.precision, error=words)
+    answers, gives = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(gives, task), daemon=True)
+    with _deaf_to_ctrl_c():
+        process.start()
+    gives.close()
+    try:
+        found: Benched | Exception = answers.recv()
+    except EOFError:
+        words = "the process was killed, probably for want of memory: try --batch 1"
+        found = Benched(engine=task.engine, precision=task.precision, error=words)
+    finally:  # at once, also after Ctrl-C
+        process.kill()
+        process.join()
+        answers.close()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Let a process that is started in here ignore Ctrl-C: this one hears it and ends the other."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _answer(gives: Connection, task: _Task) -> None:
+    try:
+        gives.send(_measure(task))
+    except StriateError as error:
+        gives.send(Benched(engine=task.engine, precision=task.precision, error=str(error)))
+    except Exception as error:
+        gives.send(error)
 
 
 def _measure(task: _Task) -> Benched:

@@ -1,6 +1,7 @@
 """From a bundle to a file that runs without striate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from striate.core.errors import BrokenImageError, DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.dataset import fetch_pixels
+from striate.data.layout import Source
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.sources import open_source
 from striate.job.bundles import open_bundle
@@ -17,6 +19,8 @@ from striate.job.target import check_target
 from striate.serve.export import SUFFIXES, Exported, ExportPrecision, check_format, export_network
 from striate.serve.export_example import example_path
 from striate.serve.export_pictures import PICTURES, check_pictures
+from striate.serve.pipeline import Item, prepare
+from striate.serve.predict import find_images
 
 ExportPrecisionChoice = Literal["auto", "fp32", "int8"]
 
@@ -42,8 +46,8 @@ def export_bundle(
         out: file to write; None takes the bundle's name and place with the format's ending.
         batch_images: fixed number of images, at least 1; None lets any number in.
         precision: ``auto`` takes int8 for a quantized bundle, else fp32. int8 goes to OpenVINO only.
-        check: images to check the file with, as ``open_source`` takes them; 16 of them are used. None:
-            pictures that come with scikit-learn.
+        check: images to check the file with: files, folders and archives of any images, or labelled data as
+            in ``train``; 16 of them are used. None: pictures that come with scikit-learn.
         force: whether to replace files that are there.
         progress: listener.
 
@@ -102,17 +106,32 @@ def _default(bundle: Path, suffix: str) -> Path:
 def _given(
     where: str | Path | Sequence[str | Path], preprocessing: Preprocessing, progress: Progress
 ) -> tuple[NDArray[np.uint8], str]:
-    source = open_source(where if isinstance(where, str | Path) else list(where), progress=progress)
-    places = np.unique(np.linspace(0, len(source.files) - 1, _CHECK_IMAGES).astype(int)).tolist()
-    side = decode_side_px(preprocessing)
-    found = []
-    for index in places:
-        try:
-            found.append(to_pixels(fetch_pixels(source, index, side), preprocessing))
-        except BrokenImageError:
-            continue
+    """Read some of the images named: files, folders and archives of any images, or data known elsewhere."""
+    paths = [where] if isinstance(where, str | Path) else list(where)
+    read: Callable[[int], NDArray[np.uint8] | None]
+    if all(Path(one).exists() and Path(one).suffix not in (".csv", ".jsonl") for one in paths):
+        items = list(find_images(paths))
+        name, number = ", ".join(map(str, paths)), len(items)
+        read = partial(_of_items, items, preprocessing)
+    else:
+        source = open_source(where if isinstance(where, str | Path) else paths, progress=progress)
+        name, number = source.name, len(source.files)
+        read = partial(_of_source, source, preprocessing)
+    if not number:
+        raise DataError(f"no images in {name}: expected files such as .jpg or .png")
+    places = np.unique(np.linspace(0, number - 1, _CHECK_IMAGES).astype(int)).tolist()
+    found = [pixels for place in places if (pixels := read(place)) is not None]
     if not found:
-        raise DataError(
-            f"{source.name}: none of {len(places)} images can be decoded: name others with --check"
-        )
-    return np.stack(found), source.name
+        raise DataError(f"{name}: none of {len(places)} images can be decoded: name others with --check")
+    return np.stack(found), name
+
+
+def _of_items(items: Sequence[Item], preprocessing: Preprocessing, place: int) -> NDArray[np.uint8] | None:
+    return prepare(items[place], preprocessing).pixels
+
+
+def _of_source(source: Source, preprocessing: Preprocessing, place: int) -> NDArray[np.uint8] | None:
+    try:
+        return to_pixels(fetch_pixels(source, place, decode_side_px(preprocessing)), preprocessing)
+    except BrokenImageError:
+        return None

@@ -189,9 +189,14 @@ def _right(logits: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.bool
 def _check_drop(found: Paired, measure: str, allowed: float, num_calibration: int) -> None:
     drop = -100 * found.difference
     if drop > allowed + 1e-9:
+        few = -100 * found.high <= allowed
+        better = (
+            "so few images can't tell: measure on more (--data)"
+            if few
+            else f"calibrate on more than {num_calibration} images (--calibration-images)"
+        )
         raise AccuracyError(
             f"int8 loses {drop:.2f} points of {measure} on {found.num_images:,} images (95% interval"
             f" {-100 * found.high:z.2f} to {-100 * found.low:z.2f}) where {allowed:g} are allowed, and was"
-            f" not written: calibrate on more than {num_calibration} images (--calibration-images), or allow"
-            " more (--max-drop)"
+            f" not written: {better}, or allow more (--max-drop)"
         )

@@ -16,31 +16,33 @@ PACKAGES: dict[ExportFormat, tuple[str, ...]] = {
 
 _LOAD: dict[ExportFormat, tuple[str, str, str, str]] = {
     "onnx": (
-        "import onnxruntime",
-        "model = onnxruntime.InferenceSession(str(path))",
+        "onnxruntime",
+        "model = onnxruntime.InferenceSession(str({path}))",
         'classes = json.loads(model.get_modelmeta().custom_metadata_map["classes"])',
-        'logits, probabilities = model.run(None, {"pixels": pixels})',
+        'probabilities = model.run(["probabilities"], {"pixels": pixels})[0][0]',
     ),
     "openvino": (
-        "import openvino",
-        "graph = openvino.Core().read_model(path)",
-        'classes = json.loads(graph.get_rt_info(["striate", "classes"]).astype(str))',
-        "logits, probabilities = openvino.compile_model(graph, config=fp32)(pixels).to_tuple()",
+        "openvino",
+        "model = openvino.Core().read_model({path})",
+        'classes = json.loads(model.get_rt_info(["striate", "classes"]).astype(str))',
+        'probabilities = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})'
+        "(pixels)[1][0]",
     ),
     "torch-export": (
-        "import torch",
-        'model = torch.export.load(path, extra_files=(extra := {"classes": ""})).module()',
+        "torch",
+        'model = torch.export.load({path}, extra_files=(extra := {{"classes": ""}})).module()',
         'classes = json.loads(extra["classes"])',
-        "logits, probabilities = (one.detach().numpy() for one in model(torch.from_numpy(pixels)))",
+        "probabilities = model(torch.from_numpy(pixels))[1][0].tolist()",
     ),
 }
+"""What to import, how to open, where the classes are, how to run: logits are output 0, probabilities 1."""
 
 
 def example_of(to: ExportFormat, name: str, preprocessing: Preprocessing, batch_images: int | None) -> str:
-    """Write a program of about ten lines that classifies an image file with an exported network.
+    """Write a program of ten lines that classifies an image file with an exported network.
 
-    It does what ``data.preprocess.to_pixels`` does, with two differences: an image over 16 times as long as
-    wide is resized whole, and transparency is dropped instead of laid on a ground.
+    It does what ``data.preprocess.to_pixels`` does, with these differences: Pillow resizes, an image over 16
+    times as long as wide is resized whole, and transparency is dropped instead of laid on a ground.
 
     Args:
         to: the format, which gives the runtime.
@@ -53,40 +55,32 @@ def example_of(to: ExportFormat, name: str, preprocessing: Preprocessing, batch_
     """
     pre = preprocessing
     module, load, classes, run = _LOAD[to]
-    mode, ground = ("L", str(pre.fill)) if pre.channels == 1 else ("RGB", str((pre.fill,) * 3))
-    width, height, side = pre.width_px, pre.height_px, pre.resize_px
-    resize = [
-        f"scale = {side or min(width, height)} / min(image.size)",
-        "size = [round(side * scale) for side in image.size]",
-    ]
-    filter_name = f"Image.Resampling.{pre.interpolation.upper()}"
-    if side is None:
-        resize[0] += f" if image.width > {width} or image.height > {height} else 1"
+    width, height = pre.width_px, pre.height_px
+    grey = pre.channels == 1
+    mode = "L" if grey else "RGB"
+    scale = f"scale = {pre.resize_px or min(width, height)} / min(image.size)"
+    if pre.resize_px is None:
+        scale += f" if image.width > {width} or image.height > {height} else 1"
+    if pre.fill and (pre.resize_px or 0) < max(width, height):  # crop's border is level 0
+        level = pre.fill if grey else (pre.fill,) * 3
+        cut = f"transform(({width}, {height}), PIL.Image.AFFINE, (1, 0, left, 0, 1, top), fillcolor={level})"
+    else:
+        cut = f"crop((left, top, left + {width}, top + {height}))"
     several = "" if batch_images in (None, 1) else f".repeat({batch_images}, 0)"
     lines = [
         f"# Needs: pip install {' '.join(PACKAGES[to])}    Run: python THIS_FILE PHOTO",
-        "import json, pathlib, sys",
-        module,
-        "import numpy as np",
-        "from PIL import Image, ImageOps",
-        "",
-        f"path = pathlib.Path(__file__).with_name({name!r})",
-        load,
+        f"import json, pathlib, sys, numpy, {module}, PIL.Image, PIL.ImageOps",
+        load.format(path=f"pathlib.Path(__file__).with_name({name!r})"),
         classes,
-        *(
-            ['fp32 = {"INFERENCE_PRECISION_HINT": "f32"}  # as checked; bf16 is faster where there is one']
-            if to == "openvino"
-            else []
-        ),
-        f'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")',
-        *resize,
-        f"image = image.resize(size, {filter_name})",
-        f'canvas = Image.new("{mode}", ({width}, {height}), {ground})',
-        f"canvas.paste(image, (-((image.width - {width}) // 2), -((image.height - {height}) // 2)))",
-        f"pixels = np.array(canvas, np.uint8).reshape(1, {height}, {width}, {pre.channels}){several}",
+        f'image = PIL.ImageOps.exif_transpose(PIL.Image.open(sys.argv[1])).convert("{mode}")',
+        scale,
+        "image = image.resize([round(side * scale) for side in image.size],"
+        f" PIL.Image.{pre.interpolation.upper()})",
+        f"left, top = (image.width - {width}) // 2, (image.height - {height}) // 2",
+        f"pixels = numpy.array(image.{cut})[None{', :, :, None' if grey else ''}]{several}",
         run,
-        "for k in probabilities[0].argsort()[::-1][:5]:",
-        '    print(f"{probabilities[0][k]:7.2%}  {classes[k]}")',
+        r'print("\n".join(f"{p:7.2%}  {name}"'
+        " for p, name in sorted(zip(probabilities, classes), reverse=True)[:5]))",
     ]
     return "\n".join(lines) + "\n"
 

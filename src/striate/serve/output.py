@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -161,16 +161,12 @@ class PredictionFile:
             WriteError: the disk is full; the rows before stay.
         """
         try:
-            self._file.write(self._rows.line(prediction).encode())
-            self._file.flush()
+            _append(self._file, self._rows.line(prediction).encode())
             if time.monotonic() - self._synced_s > _SYNC_S:
                 os.fsync(self._file.fileno())
                 self._synced_s = time.monotonic()
         except OSError as error:
-            raise WriteError(
-                f"can't write {self.path} ({error.strerror or error}): free some space, then give the same"
-                " command again; it goes on where it stopped"
-            ) from None
+            raise _cut_short(self.path, error) from None
         self.num_written += 1
         self.num_broken += prediction.error is not None
 
@@ -195,49 +191,108 @@ def open_predictions(path: Path, about: Mapping[str, Any], num_named: int) -> It
         The file.
 
     Raises:
-        UsageError: the file was begun with another question, or not by ``striate predict --out``.
+        UsageError: the file was begun with another question, or not by ``striate predict --out``; or the file
+            beside it would replace one of another program.
         DataError: a row in it is damaged, or another process is writing it.
         WriteError: it can't be written.
     """
     rows = rows_for(path, num_named)
     beside = path.with_name(path.name + ".json")
     about = json.loads(json.dumps(dict(about)))
-    if path.exists() and path.stat().st_size:
-        _check_question(path, beside, about)
-    else:
-        write_text_atomic(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"expected a file to write, got {path}, a folder or a device: name another")
+    new = not path.exists()
     with _open(path) as file:
         _lock(file, path)
-        num_before, num_broken, end = _mend(file, path, rows)
-        found = PredictionFile(path, num_before, num_broken, _rows=rows, _file=file, _end=end)
+        found = None
         try:
+            found = _begin(file, path, beside, about, rows)
             yield found
         finally:
-            file.flush()
-            os.fsync(file.fileno())
+            if found is not None and not found.num_before + found.num_written:
+                path.unlink(missing_ok=True)  # no images, or stopped before the first row
+                beside.unlink(missing_ok=True)
+            elif found is None and new:
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.fsync(file.fileno())
+
+
+def _begin(file: IO[bytes], path: Path, beside: Path, about: Mapping[str, Any], rows: Rows) -> PredictionFile:
+    try:
+        if _is_empty(path, beside):
+            _check_beside(path, beside)
+            write_text_atomic(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+            file.truncate(0)
+        else:
+            _check_question(path, beside, about)
+        num_before, num_broken, end = _mend(file, path, rows)
+    except OSError as error:
+        raise _cut_short(path, error) from None
+    return PredictionFile(path, num_before, num_broken, _rows=rows, _file=file, _end=end)
+
+
+def _append(file: IO[bytes], line: bytes) -> None:
+    """Write past the buffer, so that nothing of a row that does not fit is written later."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[os.write(file.fileno(), rest) :]
+
+
+def _cut_short(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"can't write {path} ({error.strerror or error}): free some space, then give the same command again;"
+        " it goes on where it stopped"
+    )
 
 
 def _open(path: Path) -> IO[bytes]:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "a+b")
     except OSError as error:
         raise WriteError(f"can't write {path} ({error.strerror or error}): name another place") from None
 
 
-def _check_question(path: Path, beside: Path, about: Mapping[str, Any]) -> None:
+def _is_empty(path: Path, beside: Path) -> bool:
+    """Say whether a file has no row: nothing in it, or the names of columns that striate wrote."""
+    with open(path, "rb") as file:
+        first, second = file.readline(), file.readline()
+    names = b"file,class_1,"
+    names_alone = not second and (first.startswith(names) or names.startswith(first))
+    return not first or (path.suffix == ".csv" and names_alone and _is_ours(_read(beside)))
+
+
+def _check_beside(path: Path, beside: Path) -> None:
+    """Refuse to replace a file that has the name of ours."""
+    if beside.exists() and not _is_ours(_read(beside)):
+        raise UsageError(f"{beside} is there and {path.name} would replace it: name another file")
+
+
+def _read(beside: Path) -> Any:
     try:
-        begun = json.loads(beside.read_text())
+        return json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+
+
+def _is_ours(begun: Any) -> bool:
+    return isinstance(begun, dict) and "bundle" in begun and "paths" in begun
+
+
+def _check_question(path: Path, beside: Path, about: Mapping[str, Any]) -> None:
+    begun = _read(beside)
+    if not _is_ours(begun):
         raise UsageError(
             f"{path} is there and was not made by `striate predict --out` ({beside.name} is not beside it):"
             " name another file, or delete it"
-        ) from None
+        )
     for key in about:
-        was = begun.get(key) if isinstance(begun, dict) else None
+        was = begun.get(key)
         if was != about[key]:
             raise UsageError(
-                f"{path} was begun with {key} {_short(was)}, not {_short(about[key])}: give the same again,"
-                " or name another file"
+                f"{path} was begun with {key} {_short(was)}, not {_short(about[key])}: give the same"
+                f" {'unchanged file' if key == 'bundle' else 'again'}, or name another file"
             )
 
 
@@ -255,8 +310,7 @@ def _mend(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
         if not head.startswith(first):
             raise DataError(f"{path}, line 1: expected the columns of this command: name another file")
         file.truncate(0)
-        file.write(head)
-        file.flush()
+        _append(file, head)
         return 0, 0, len(head)
     good = broken = 0
     end = len(head)
@@ -286,9 +340,15 @@ def _lock(file: IO[bytes], path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise DataError(f"{path}: another `striate predict` is writing it; wait for it") from None
+        raise _busy(path) from None
     except OSError:  # some network file systems have no locks
         return
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise _busy(path)  # it ended without a row just now, and took its file away
+
+
+def _busy(path: Path) -> DataError:
+    return DataError(f"{path}: another `striate predict` is writing it; wait for it")
 
 
 def _csv_line(cells: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Running the service: the socket, patience with slow clients, and a graceful stop."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -86,8 +87,9 @@ def listen(host: str, port: int) -> socket.socket:
         number = getattr(error, "errno", None)
         known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and number
         words = os.strerror(number) if known and number else str(getattr(error, "strerror", error))
+        other = "--port (0: any free one)" if number in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise UsageError(
-            f"can't listen on {host} port {port} ({words.lower()}): try another --port (0: any free one)"
+            f"can't listen on {host or repr(host)} port {port} ({words.lower()}): try another {other}"
         ) from None
 
 

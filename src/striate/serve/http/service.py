@@ -214,6 +214,7 @@ def make_app(service: Service) -> FastAPI:
         description='Errors of every page are `{"error": "one line"}`.',
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
 
     @app.post(
@@ -236,17 +237,28 @@ def make_app(service: Service) -> FastAPI:
         response_model=Health,
         responses={503: {"model": Health, "description": "Stopping: send requests elsewhere."}},
         summary="Live and ready?",
+        response_description="Takes requests.",
     )
     async def health() -> Response:
         stopping = service.stopping
         record = {"live": True, "ready": not stopping, "stopping": stopping}
         return JSONResponse(record, 503 if stopping else 200)
 
-    @app.get("/info", response_model=Info, summary="What is served")
+    @app.get(
+        "/info",
+        response_model=Info,
+        summary="What is served",
+        response_description="Network, limits, versions.",
+    )
     async def info() -> Response:
         return JSONResponse(service.info())
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainMetrics)
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=PlainMetrics,
+        response_description="The text format, version 0.0.4.",
+    )
     async def metrics() -> Response:
         return PlainMetrics(service.measures.text(), headers={"Content-Type": CONTENT_TYPE})
 
@@ -315,11 +327,16 @@ class _Counted:
             await self._app(scope, receive, send)
             return
         page = scope["path"] if scope["path"] in self._PAGES else "other"
+        head_alone = scope["method"] == "HEAD" and page not in ("/predict", "other")
+        if head_alone:  # what load balancers ask; every page that may be got has it
+            scope = {**scope, "method": "GET"}
 
         async def counting(message: _Message) -> None:
             if message["type"] == "http.response.start":
                 self._measures.requests.labels(page, str(message["status"])).inc()
                 message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            elif head_alone:
+                message["body"] = b""
             await send(message)
 
         await self._app(scope, receive, counting)
