@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -202,3 +203,14 @@ def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch
     code, out, err = run("train", "lenet5_modern", "--data", "digits")
     assert (code, out) == (1, "")
     assert "striate train --resume RUN" in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["nets"], ["anatomy", "lenet5", "--json"]])
+def test_a_full_disk_is_no_bug(words):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "striate.cli.main", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: can't write (No space left on device): free some space\n"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from striate.serve import intel
+
 _AFTER = """
 import gc, os, signal
 import numpy as np
@@ -38,6 +40,19 @@ signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
 os.kill(os.getpid(), signal.SIGTERM)
 print(heard)
 """
+
+
+def test_ctrl_c_while_openvino_is_imported_is_ctrl_c(monkeypatch):
+    def interrupted(name):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setattr(intel, "import_module", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        intel.import_openvino()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signal stacks of Linux")

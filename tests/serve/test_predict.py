@@ -1,6 +1,8 @@
 import io
+import os
 import tarfile
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +85,32 @@ def test_archives_and_named_files(trained, folder):
         list(find_images([folder / "missing.png"]))
     with pytest.raises(UsageError, match="topk"):
         list(predict(*trained, [], topk=0))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_a_folder_are_left_out_and_links_to_nothing_reported(trained, folder):
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "lost.jpg").symlink_to(folder / "nowhere.jpg")
+    found = {Path(one.file).name: one.error for one in predict(*trained, find_images([folder]))}
+    assert "pipe.jpg" not in found
+    assert found["lost.jpg"] == "can't be read: No such file or directory"
+    assert len(found) == 6
+
+
+def test_a_folder_that_cannot_be_read_is_reported(trained, folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("er"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = list(predict(*trained, find_images([folder])))
+    assert [(one.file, one.error) for one in found if "deep/er" in one.file] == [
+        (f"{folder}/deep/er", "this folder can't be read: Permission denied")
+    ]
+    assert len(found) == 5
 
 
 def test_a_long_stream_needs_no_more_memory_than_a_short_one(trained):

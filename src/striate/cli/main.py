@@ -1,5 +1,6 @@
 """The command ``striate``."""
 
+import errno
 import io
 import sys
 from typing import Annotated, Any
@@ -125,6 +126,8 @@ def _in_one_line(error: Exception) -> str:
         return (
             "out of memory: use smaller batches (--set batch_images=32), a smaller network or smaller images"
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"can't write ({error.strerror}): free some space"
     return f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where"
 
 

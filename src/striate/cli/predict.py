@@ -84,6 +84,7 @@ def predict(
         batch_images=batch,
         threads=threads,
         device=device,  # type: ignore[arg-type]
+        progress=Listener(),
     )
     kind: Literal["table", "csv", "jsonl"] = "jsonl" if json else format  # type: ignore[assignment]
     started = time.perf_counter()

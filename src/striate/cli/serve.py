@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from striate.cli.show import err, out
+from striate.cli.show import Listener, err, out
 
 
 def serve(
@@ -94,6 +94,7 @@ def serve(
         batch_images=batch,
         threads=threads,
         device=device,  # type: ignore[arg-type]
+        progress=Listener(),
     )
 
     def ready(url: str) -> None:

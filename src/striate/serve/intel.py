@@ -41,6 +41,8 @@ def import_openvino() -> ModuleType:
                 sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
             return import_module("openvino")
         except ImportError as error:
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None  # Ctrl-C, in its extension's words
             raise UsageError(
                 f"OpenVINO can't be imported ({error}): pip install openvino, or use --engine torch"
             ) from None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.core.devices import DeviceChoice
-from striate.core.errors import UsageError
+from striate.core.errors import BrokenImageError, UsageError
 from striate.data.archives import is_archive, open_archive
 from striate.data.folders import read_image_file
 from striate.data.layout import has_image_extension, printable
@@ -181,12 +181,31 @@ def _in_archive(path: Path) -> Iterator[Item]:
 
 
 def _in_folder(folder: Path) -> Iterator[Item]:
-    """Walk a folder one directory at a time, so that a deep tree is never listed whole."""
-    for inside, folders, files in os.walk(folder):
+    """Walk a folder one directory at a time, so that a deep tree is never listed whole.
+
+    Pipes and devices are left out: to read one could take for ever. A folder that can't be read is an image
+    that can't be read.
+    """
+    closed: list[OSError] = []
+    for inside, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if has_image_extension(name) and not name.startswith("."):
-                yield _file(os.path.join(inside, name))
+            path = os.path.join(inside, name)
+            plain = has_image_extension(name) and not name.startswith(".")
+            if plain and (os.path.isfile(path) or not os.path.exists(path)):  # a link to nothing is reported
+                yield _file(path)
+        yield from map(_unreadable, closed)
+        closed.clear()
+    yield from map(_unreadable, closed)
+
+
+def _unreadable(error: OSError) -> Item:
+    name = printable(str(error.filename))
+
+    def read() -> bytes:
+        raise BrokenImageError(name, f"this folder can't be read: {error.strerror or error}")
+
+    return Item(name, read)
 
 
 def _file(path: str) -> Item:

@@ -106,11 +106,9 @@ def is_local(host: str) -> bool:
 
 def warm_up(engine: Engine, bundle: Bundle) -> None:
     """Run the network on batches of 1, 2, 4 ... blank images, so that the first client need not wait."""
-    taken = bundle.preprocessing
-    images = 1
-    while images <= engine.batch_images:
+    taken, most = bundle.preprocessing, engine.batch_images
+    for images in (*(2**k for k in range(most.bit_length()) if 2**k < most), most):
         engine.logits(np.zeros((images, taken.height_px, taken.width_px, taken.channels), np.uint8))
-        images *= 2
 
 
 class Server(uvicorn.Server):
