@@ -16,7 +16,7 @@ from striate.nets import build
 from striate.nets.parts import LocalResponseNorm
 from striate.serve import engine as choice
 from striate.serve.convert_openvino import convert
-from striate.serve.engine import open_engine, pick_engine, pick_engine_precision
+from striate.serve.engine import open_engine, pick_engine, pick_engine_precision, usual_batch
 from striate.serve.graph import FromPixels
 from striate.serve.intel import import_openvino
 from striate.weights.bundle import Bundle
@@ -303,6 +303,16 @@ def test_converting_leaves_the_network_alone(small):
     open_engine(net, bundle, engine="openvino", precision="fp32")
     assert [type(module) for module in net.modules()] == before
     assert before.count(LocalResponseNorm) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "images"), [("alexnet", 32), ("vgg16", 32), ("resnet18", 16), ("googlenet", 16), ("nin_cifar10", 16)]
+)
+def test_the_usual_batch(name, images):
+    with torch.device("meta"):
+        net = build(name)
+    assert usual_batch(net, CPU) == images
+    assert usual_batch(net, torch.device("cuda")) == 64
 
 
 def test_auto_takes_what_is_there(small, monkeypatch):

@@ -32,7 +32,9 @@ def predict(
     ] = "table",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images in a forward pass; 16 to 64 if not given.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads to decode and to compute with; all cores if not given.")
     ] = None,
@@ -112,7 +114,7 @@ def _to_file(
     topk: int,
     engine: str,
     precision: str,
-    batch: int,
+    batch: int | None,
     threads: int | None,
     device: str,
     json: bool,

@@ -23,7 +23,9 @@ def serve(
         int | None, typer.Option(min=1, help="Threads that decode and compute. Default: the cores.")
     ] = None,
     topk: Annotated[int, typer.Option(min=1, help="Classes to name unless a client asks for ?topk=.")] = 5,
-    batch: Annotated[int, typer.Option(min=1, help="Most images in a batch.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Most images in a batch; 16 to 64 if not given.")
+    ] = None,
     batch_wait_ms: Annotated[
         float, typer.Option(min=0, help="How long a batch waits for images that are being decoded.")
     ] = 2.0,

@@ -152,7 +152,7 @@ def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixe
             opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
         orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
         turn = _UPRIGHT.get(orientation)
-        if fast is not None and turn is None and not opened.info.keys() & {"icc_profile", "transparency"}:
+        if fast is not None and turn is None and _is_srgb(opened):
             pixels = fast  # as it is: neither turned nor recoloured
         else:
             grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
@@ -163,6 +163,12 @@ def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixe
     elif orientation in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels, height, width)
+
+
+def _is_srgb(opened: Image.Image) -> bool:
+    """Say whether an RGB or grey JPEG has no colour profile that changes it."""
+    profile = opened.info.get("icc_profile")
+    return not (isinstance(profile, bytes) and profile) or _transform(profile, opened.mode) is None
 
 
 def _like(opened: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:

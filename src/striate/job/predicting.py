@@ -14,7 +14,6 @@ from striate.core.errors import BundleError
 from striate.core.progress import Progress, silent
 from striate.job.bundles import open_bundle
 from striate.serve.engine import (
-    BATCH_IMAGES,
     EngineChoice,
     EngineName,
     EnginePrecision,
@@ -60,7 +59,7 @@ def predict_to_file(
     topk: int = 5,
     engine: EngineChoice = "auto",
     precision: EnginePrecisionChoice = "auto",
-    batch_images: int = BATCH_IMAGES,
+    batch_images: int | None = None,
     threads: int | None = None,
     device: DeviceChoice = "auto",
     progress: Progress = silent,
@@ -74,7 +73,7 @@ def predict_to_file(
         topk: classes to name.
         engine: see ``serve.engine.open_engine``.
         precision: see there.
-        batch_images: images in a forward pass.
+        batch_images: images in a forward pass; None takes what is fast.
         threads: that decode and that compute; None takes one for each core.
         device: where the torch engine computes.
         progress: told how many images are done.

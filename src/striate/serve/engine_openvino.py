@@ -3,7 +3,7 @@
 import queue
 from collections import deque
 from collections.abc import Generator, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 from striate.core.devices import has_bf16
 from striate.core.errors import UsageError
 from striate.serve.intel import import_openvino, own_signal_stack
+
+
+class _Running(NamedTuple):
+    """A batch under way."""
+
+    request: Any
+    pixels: NDArray[np.uint8]  # must stay in memory
+    num_images: int
 
 
 class OpenvinoEngine:
@@ -75,9 +83,14 @@ class OpenvinoEngine:
         return found
 
     def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
-        """Run the network on batches in order, as many at once as the cores like, and one more waiting."""
+        """Run the network on batches in order, as many at once as the cores like, and one more waiting.
+
+        After a full batch a shorter one is filled up: OpenVINO prepares the network anew for every size, and
+        that takes longer than the few images.
+        """
         free = [self._compiled.create_infer_request() for _ in range(self._num_requests + 1)]
-        running: deque[tuple[Any, NDArray[np.uint8]]] = deque()  # with the pixels, which must stay in memory
+        running: deque[_Running] = deque()
+        full = False
         try:
             for pixels in batches:
                 self._check(pixels)
@@ -88,13 +101,15 @@ class OpenvinoEngine:
                     continue
                 if not free:
                     yield self._finish(running, free)
+                full = full or len(pixels) == self.batch_images
+                whole = _filled_up(pixels, self.batch_images) if full else pixels
                 request = free.pop()
-                running.append((request, self._start(request, pixels)))
+                running.append(_Running(request, self._start(request, whole), len(pixels)))
             while running:
                 yield self._finish(running, free)
         finally:
-            for request, _ in running:
-                request.wait()
+            for one in running:
+                one.request.wait()
 
     def close(self) -> None:
         """Give the memory back."""
@@ -106,12 +121,12 @@ class OpenvinoEngine:
         request.start_async({0: self._tensor(whole, shared_memory=True)})
         return whole
 
-    def _finish(self, running: deque[tuple[Any, NDArray[np.uint8]]], free: list[Any]) -> NDArray[np.float32]:
-        request, _ = running[0]
-        request.wait()
-        found = np.array(request.get_output_tensor(0).data, np.float32)
+    def _finish(self, running: deque["_Running"], free: list[Any]) -> NDArray[np.float32]:
+        first = running[0]
+        first.request.wait()
+        found = np.array(first.request.get_output_tensor(0).data[: first.num_images], np.float32)
         running.popleft()
-        free.append(request)
+        free.append(first.request)
         return found
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:
@@ -122,3 +137,11 @@ class OpenvinoEngine:
                 f"expected uint8 pixels of N x {' x '.join(map(str, self._size))},"
                 f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
             )
+
+
+def _filled_up(pixels: NDArray[np.uint8], num_images: int) -> NDArray[np.uint8]:
+    if len(pixels) == num_images:
+        return pixels
+    whole = np.zeros((num_images, *pixels.shape[1:]), np.uint8)
+    whole[: len(pixels)] = pixels
+    return whole
