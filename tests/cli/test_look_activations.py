@@ -21,11 +21,11 @@ def photo(tmp_path):
     return "photo.png"
 
 
-def test_the_main_layers_by_default(run, photo, tmp_path):
+def test_the_main_layers_by_default(run, photo, tmp_path, arrays):
     code, out, err = run("lenet5_modern", photo)
     name = "activations-lenet5_modern-photo"
     assert (code, out, err) == (0, f"{name}.png, {name}.npz\n", "")
-    numbers = np.load(tmp_path / f"{name}.npz")
+    numbers = arrays(tmp_path / f"{name}.npz")
     layers = ["C1_relu", "S2", "C3_relu", "S4"]
     assert sorted(numbers) == sorted(
         f"{what}.{layer}" for layer in layers for what in ("maps", "channels", "unit", "box")
@@ -34,23 +34,23 @@ def test_the_main_layers_by_default(run, photo, tmp_path):
     assert numbers["maps.C3_relu"].shape == (8, 10, 10)
 
 
-def test_one_layer_and_one_unit(run, photo, tmp_path):
+def test_one_layer_and_one_unit(run, photo, tmp_path, arrays):
     words = ("lenet5", photo, "--layer", "C3", "--by", "mean")
     assert run(*words, "--unit", "2:4,9", "--maps", "3", "-o", "one.png")[0] == 0
-    numbers = np.load(tmp_path / "one.npz")
+    numbers = arrays(tmp_path / "one.npz")
     # Conv 5, subsampling 2, conv 5: 14 px, 2 px apart.
     assert numbers["box"].tolist() == [8, 18, 21, 31]
     assert numbers["unit"].tolist() == [2, 4, 9]
     means = numbers["maps"].mean((1, 2))
     assert numbers["order"].tolist() == np.argsort(-means, kind="stable").tolist()
     assert run(*words, "-o", "two.png")[0] == 0
-    channel, row, column = np.load(tmp_path / "two.npz")["unit"]
+    channel, row, column = arrays(tmp_path / "two.npz")["unit"]
     best = numbers["maps"][channel]
     assert channel == means.argmax()
     assert best[row, column] == best.max()
 
 
-def test_a_network_of_the_users_own_and_several_layers(run, photo, tmp_path):
+def test_a_network_of_the_users_own_and_several_layers(run, photo, tmp_path, arrays):
     (tmp_path / "own_maps.py").write_text(
         "from torch import nn\n"
         "from torch.nn import functional\n"
@@ -65,7 +65,7 @@ def test_a_network_of_the_users_own_and_several_layers(run, photo, tmp_path):
     )
     layers = ("--layer", "a", "--layer", "relu")
     assert run("own_maps:Net", photo, "--input", "3x20x20", *layers, "--own", "-o", "own.png")[0] == 0
-    numbers = np.load(tmp_path / "own.npz")
+    numbers = arrays(tmp_path / "own.npz")
     assert (numbers["maps.a"] < 0).any()
     assert (numbers["maps.relu"] >= 0).all()
     assert numbers["maps.relu"].shape == (4, 16, 16)

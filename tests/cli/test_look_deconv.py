@@ -67,12 +67,12 @@ def read_size(path):
         return picture.size
 
 
-def test_deconv_writes_a_picture_and_its_numbers(run, bundle, tmp_path):
+def test_deconv_writes_a_picture_and_its_numbers(run, bundle, tmp_path, arrays):
     net, chosen = bundle
     code, out, err = run("deconv", "run", "digits:12", "--layer", "C3_relu", "--unit", 4, "--unit", 9)
     assert (code, out, err) == (0, "deconv-run-C3_relu-digits_12.png\n", "")
     assert min(read_size(tmp_path / out.strip())) > 500
-    numbers = np.load(tmp_path / "deconv-run-C3_relu-digits_12.npz")
+    numbers = arrays(tmp_path / "deconv-run-C3_relu-digits_12.npz")
     images = look_input.load_image("digits:12", chosen).normed
     for row, channel in enumerate((4, 9)):
         for rule in ("deconvnet", "guided", "gradient"):
@@ -82,34 +82,34 @@ def test_deconv_writes_a_picture_and_its_numbers(run, bundle, tmp_path):
             assert tuple(numbers["places"][row]) == expected.places[0]
 
 
-def test_deconv_of_a_network_of_the_users_own(run, tmp_path, monkeypatch):
+def test_deconv_of_a_network_of_the_users_own(run, tmp_path, monkeypatch, arrays):
     (tmp_path / "own_net_of_deconv.py").write_text(OWN)
     words = ("deconv", "own_net_of_deconv:Net", "sample:flower.jpg", "--layer", "conv2", "-o", "out.png")
     assert run(*words, "--count", 2, "--at", "3,4") == (0, "out.png\n", "")
-    assert np.load(tmp_path / "out.npz")["places"].tolist() == [[3, 4], [3, 4]]
+    assert arrays(tmp_path / "out.npz")["places"].tolist() == [[3, 4], [3, 4]]
     code, out, err = run(*words, "--arg", "gate=true")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "Gelu" in err
 
 
-def test_saliency(run, bundle, tmp_path):
+def test_saliency(run, bundle, tmp_path, arrays):
     net, chosen = bundle
     code, out, err = run("saliency", "run", "digits:3", "--class", "bee", "--samples", 4, "-o", "s.png")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "s.png"
     assert "they add up to" in out
-    numbers = np.load(tmp_path / "s.npz")
+    numbers = arrays(tmp_path / "s.npz")
     assert set(numbers) == {"gradient", "guided", "smoothgrad", "integrated"}
     expected = gradient(net, look_input.load_image("digits:3", chosen).normed, 2)[0].numpy()
     assert numbers["gradient"] == pytest.approx(expected, abs=1e-6)
     assert run("saliency", "run", "digits:3", "--method", "guided", "-o", "g.svg") == (0, "g.svg\n", "")
 
 
-def test_gradcam_has_a_row_for_each_class(run, bundle, tmp_path):
+def test_gradcam_has_a_row_for_each_class(run, bundle, tmp_path, arrays):
     code, out, _ = run("gradcam", "run", "digits:3", "--class", "7", "--class", "ant")
     assert (code, out) == (0, "gradcam-run-digits_3.png\n")
-    numbers = np.load(tmp_path / "gradcam-run-digits_3.npz")
+    numbers = arrays(tmp_path / "gradcam-run-digits_3.npz")
     assert numbers["classes"].tolist() == [1, 0]  # the class that is called 7, not a class number 7
     assert numbers["maps"].shape == (2, 10, 10)
     assert numbers["enlarged"].shape == (2, 32, 32)
@@ -130,12 +130,12 @@ def test_captions_name_what_makes_probabilities_of_scores(run, bundle, tmp_path,
         assert {"softmax": "sigmoid", "sigmoid": "softmax"}[word] not in text
 
 
-def test_sanity(run, bundle, tmp_path):
+def test_sanity(run, bundle, tmp_path, arrays):
     code, out, _ = run("sanity", "run", "digits:3", "--method", "deconvnet", "-o", "y.png")
     assert code == 0
     assert out.splitlines()[0] == "y.png"
     assert out.splitlines()[1].startswith("output and above random: rank correlation")
-    numbers = np.load(tmp_path / "y.npz")
+    numbers = arrays(tmp_path / "y.npz")
     assert numbers["layers"].tolist() == ["", "output", "F6", "C5", "C3", "C1"]
     assert numbers["rank_correlation"][0] == pytest.approx(1)
     assert numbers["maps"].shape == (6, 1, 32, 32)

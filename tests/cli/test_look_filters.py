@@ -14,25 +14,25 @@ def run(run, monkeypatch, tmp_path):
     return partial(run, "look", "filters", width=400)
 
 
-def test_a_picture_and_its_numbers(run, tmp_path):
+def test_a_picture_and_its_numbers(run, tmp_path, arrays):
     assert run("lenet5_modern") == (0, "filters-lenet5_modern-C1.png, filters-lenet5_modern-C1.npz\n", "")
     with Image.open(tmp_path / "filters-lenet5_modern-C1.png") as picture:
         assert picture.width > 400
-    numbers = np.load(tmp_path / "filters-lenet5_modern-C1.npz")
+    numbers = arrays(tmp_path / "filters-lenet5_modern-C1.npz")
     assert numbers["weights"].shape == (6, 1, 5, 5)
     assert numbers["norms"] == pytest.approx(np.sqrt((numbers["weights"] ** 2).sum((1, 2, 3))), rel=1e-5)
 
 
-def test_the_seed_decides_the_random_weights(run, tmp_path):
+def test_the_seed_decides_the_random_weights(run, tmp_path, arrays):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert run("lenet5", "--layer", "C3", "--seed", seed, "-o", f"{name}.svg")[0] == 0
-    a, b, c = (np.load(tmp_path / f"{name}.npz")["weights"] for name in "abc")
+    a, b, c = (arrays(tmp_path / f"{name}.npz")["weights"] for name in "abc")
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
     assert (tmp_path / "a.svg").is_file()
 
 
-def test_a_network_of_the_users_own(run, tmp_path):
+def test_a_network_of_the_users_own(run, tmp_path, arrays):
     (tmp_path / "own_filters.py").write_text(
         "from torch import nn\n"
         "def build():\n"
@@ -42,7 +42,7 @@ def test_a_network_of_the_users_own(run, tmp_path):
         "own_filters:build", "--input", "3x8x8", "--only", "2,0", "--shared", "-o", "own.png"
     )
     assert (code, out, err) == (0, "own.png, own.npz\n", "")
-    assert np.load(tmp_path / "own.npz")["filters"].tolist() == [2, 0]
+    assert arrays(tmp_path / "own.npz")["filters"].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def image(tmp_path):
     return path
 
 
-def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path):
+def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path, arrays):
     picture = tmp_path / "out.png"
     words = (bundle, image, "--size", 8, "--stride", 5, "--target", "bee", "--device", "cpu", "-o", picture)
     words += ("--precision", "fp32")
@@ -57,7 +57,7 @@ def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path):
     assert out.split() == [f"{picture},", f"{tmp_path / 'out.npz'}"]
     with Image.open(picture) as opened:
         assert opened.width > 1200
-    numbers = np.load(tmp_path / "out.npz")
+    numbers = arrays(tmp_path / "out.npz")
     assert numbers["tops"].tolist() == numbers["lefts"].tolist() == [0, 5, 10, 15, 20, 24]
     assert numbers["rows"].tolist() == [3.5, 8.5, 13.5, 18.5, 23.5, 27.5]
     assert numbers["target"].tolist() == [1]
@@ -77,23 +77,23 @@ def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path):
 
 
 def test_sizes_of_small_images_are_in_proportion_and_the_file_has_a_speaking_name(
-    run, bundle, image, tmp_path, monkeypatch
+    run, bundle, image, tmp_path, monkeypatch, arrays
 ):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(bundle, image, "--stride", 8, "--fill", "blur")
     assert code == 0
     assert out.split() == ["occlusion-lenet5_modern-noise.png,", "occlusion-lenet5_modern-noise.npz"]
-    numbers = np.load(tmp_path / "occlusion-lenet5_modern-noise.npz")
+    numbers = arrays(tmp_path / "occlusion-lenet5_modern-noise.npz")
     assert numbers["size_px"].tolist() == [7, 7]
     assert str(numbers["fill"]) == "blur"
 
 
-def test_several_images_and_a_network_with_random_weights(run, image, tmp_path):
+def test_several_images_and_a_network_with_random_weights(run, image, tmp_path, arrays):
     picture = tmp_path / "out.svg"
     code, _, _ = run("lenet5", image, "digits:3", "--stride", 9, "--fill", "mean", "-o", picture)
     assert code == 0
     assert "random weights (seed 0)" in picture.read_text()
-    assert np.load(tmp_path / "out.npz")["probability"].shape == (2, 4, 4)
+    assert arrays(tmp_path / "out.npz")["probability"].shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize(

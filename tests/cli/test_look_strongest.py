@@ -32,7 +32,7 @@ def run(run, monkeypatch, tmp_path):
     return partial(run, "look", width=400)
 
 
-def test_strongest_images_with_patches_and_projections(run, tmp_path):
+def test_strongest_images_with_patches_and_projections(run, tmp_path, arrays):
     code, out, err = run(
         "strongest", "tiny.net", "--data", "photos", "--layer", "relu2", "--units", "0,2-3", "-k", 4
     )
@@ -40,7 +40,7 @@ def test_strongest_images_with_patches_and_projections(run, tmp_path):
     assert out == "strongest-tiny-relu2.png, strongest-tiny-relu2.npz\n"
     with Image.open(tmp_path / "strongest-tiny-relu2.png") as picture:
         assert picture.width > 900
-    numbers = np.load(tmp_path / "strongest-tiny-relu2.npz")
+    numbers = arrays(tmp_path / "strongest-tiny-relu2.npz")
     assert numbers["units"].tolist() == [0, 2, 3]
     assert numbers["values"].shape == (4, 4)  # all units, drawn or not
     assert all((later <= first).all() for first, later in pairwise(numbers["values"].T))
@@ -50,13 +50,13 @@ def test_strongest_images_with_patches_and_projections(run, tmp_path):
     assert not list(tmp_path.glob("*.state"))
 
 
-def test_a_broken_image_is_told_and_does_not_stop_the_others(run, tmp_path):
+def test_a_broken_image_is_told_and_does_not_stop_the_others(run, tmp_path, arrays):
     (tmp_path / "photos" / "3.png").write_bytes(b"not an image")
     code, _, err = run("strongest", "tiny.net", "-d", "photos", "--layer", "relu1", "-o", "x.png")
     assert code == 0
     assert "1 image could not be read" in err
     assert "3.png" in err
-    assert 3 not in np.load(tmp_path / "x.npz")["numbers"]
+    assert 3 not in arrays(tmp_path / "x.npz")["numbers"]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_bad_words_are_one_line_and_exit_with_2(run, words, message):
     assert len(err.splitlines()) == 1
 
 
-def test_receptive_field_measured_beside_the_theoretical(run, tmp_path):
+def test_receptive_field_measured_beside_the_theoretical(run, tmp_path, arrays):
     code, out, err = run(
         "receptive", "tiny.net", "-d", "photos", "--layer", "conv2", "--unit", 1, "--top", 3, "-o", "r.png"
     )
     assert (code, err) == (0, "")
     assert "theory 8 x 8 px, measured" in out
-    numbers = np.load(tmp_path / "r.npz")
+    numbers = arrays(tmp_path / "r.npz")
     assert numbers["maps"].shape == (3, 12, 12)
     assert numbers["theoretical"].shape == (4,)
     assert 0 < numbers["size_px"] < 12
@@ -93,11 +93,11 @@ def test_receptive_field_measured_beside_the_theoretical(run, tmp_path):
     assert run("receptive", "tiny.net", "-d", "photos", "--layer", "conv2", "--unit", 4)[0] == 2
 
 
-def test_segments_by_share_and_by_quantile(run, tmp_path):
+def test_segments_by_share_and_by_quantile(run, tmp_path, arrays):
     code, out, err = run("segment", "tiny.net", "photos", "--layer", "relu2", "--unit", 2)
     assert (code, err) == (0, "")
     assert out == "segment-tiny-relu2-2-7_images.png, segment-tiny-relu2-2-7_images.npz\n"
-    numbers = np.load(tmp_path / "segment-tiny-relu2-2-7_images.npz")
+    numbers = arrays(tmp_path / "segment-tiny-relu2-2-7_images.npz")
     assert numbers["masks"].shape == (7, 12, 12)
     np.testing.assert_allclose(numbers["thresholds"], numbers["activations"].max((1, 2)) / 2)
     code, _, err = run(
@@ -105,7 +105,7 @@ def test_segments_by_share_and_by_quantile(run, tmp_path):
         *("--data", "photos", "--top", 0.1, "-o", "s.png"),
     )
     assert (code, err) == (0, "")
-    assert len(np.load(tmp_path / "s.npz")["thresholds"]) == 1
+    assert len(arrays(tmp_path / "s.npz")["thresholds"]) == 1
 
 
 def test_a_gallery_is_one_page(run, tmp_path):

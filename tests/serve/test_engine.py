@@ -306,7 +306,8 @@ def test_converting_leaves_the_network_alone(small):
 
 
 @pytest.mark.parametrize(
-    ("name", "images"), [("alexnet", 32), ("vgg16", 32), ("resnet18", 16), ("googlenet", 16), ("nin_cifar10", 16)]
+    ("name", "images"),
+    [("alexnet", 32), ("vgg16", 32), ("resnet18", 16), ("googlenet", 16), ("nin_cifar10", 16)],
 )
 def test_the_usual_batch(name, images):
     with torch.device("meta"):
