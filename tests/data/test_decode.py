@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from striate.core.errors import BrokenImageError
-from striate.data.decode import decode, decode_sized, image_format
+from striate.data.decode import decode, decode_sized
+from striate.data.file_format import image_format
 
 # A picture without any symmetry: each orientation of it is a different one.
 ARROW = np.zeros((24, 40, 3), np.uint8)

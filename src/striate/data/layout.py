@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
-from striate.data.decode import image_format
+from striate.data.file_format import image_format
 
 SPLIT_NAMES: Final[tuple[str, str, str]] = ("train", "val", "test")
 """Names of the splits, in the order of their numbers 0, 1, 2."""

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from striate.core.errors import BundleError, UsageError, WriteError
+from striate.core.atomic import unwritable
+from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.version import __version__
 from striate.serve.convert_openvino import convert, read_graph
@@ -337,11 +338,11 @@ def _staged(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         yield folder
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -355,9 +356,3 @@ def _put_in_place(folder: Path, path: Path) -> tuple[Path, ...]:
             os.fsync(written.fileno())
         os.replace(folder / name, path.parent / name)
     return (path, *(path.with_name(name) for name in others), example)
-
-
-def _unwritable(path: Path, error: OSError) -> WriteError:
-    return WriteError(
-        f"can't write {path} ({error.strerror or error}): free some space or name another place"
-    )

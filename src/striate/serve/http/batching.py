@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from striate.core.devices import cores
 from striate.core.errors import BrokenImageError, UsageError
-from striate.data.decode import decode_sized, image_format
+from striate.data.decode import decode_sized
+from striate.data.file_format import image_format
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
 
