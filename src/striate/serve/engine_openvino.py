@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from striate.core.devices import has_bf16
 from striate.core.errors import UsageError
+from striate.serve.graph import check_pixels
 from striate.serve.intel import import_openvino, own_signal_stack
 
 
@@ -132,11 +133,7 @@ class OpenvinoEngine:
     def _check(self, pixels: NDArray[np.uint8]) -> None:
         if self._compiled is None:
             raise UsageError("this engine has been closed: open another one")
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != self._size:
-            raise UsageError(
-                f"expected uint8 pixels of N x {' x '.join(map(str, self._size))},"
-                f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
-            )
+        check_pixels(pixels, self._size)
 
 
 def _filled_up(pixels: NDArray[np.uint8], num_images: int) -> NDArray[np.uint8]:

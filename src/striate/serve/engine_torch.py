@@ -17,7 +17,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
 from striate.serve.cuda_graphs import CudaMachine, Forward, exact_fp32
-from striate.serve.graph import FromPixels
+from striate.serve.graph import FromPixels, check_pixels
 from striate.serve.graphed import Graphed
 
 
@@ -121,11 +121,7 @@ class TorchEngine:
     def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._forward is None:
             raise UsageError("this engine has been closed: open another one")
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != self._size:
-            raise UsageError(
-                f"expected uint8 pixels of N x {' x '.join(map(str, self._size))},"
-                f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
-            )
+        check_pixels(pixels, self._size)
         return pixels
 
 

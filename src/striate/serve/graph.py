@@ -1,8 +1,13 @@
 """A network with its preprocessing inside: what engines run and exports contain."""
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from striate.core.errors import UsageError
 from striate.data.preprocess import Preprocessing
 
 
@@ -39,3 +44,20 @@ class FromPixels(nn.Module):
         """
         images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.offset
         return self.net(images.flip(1) if self._reversed else images)
+
+
+def check_pixels(pixels: NDArray[Any], size: tuple[int, ...]) -> None:
+    """Refuse what is no ``N x H x W x C`` uint8 of the network's size.
+
+    Args:
+        pixels: what an engine was given.
+        size: height, width and channels.
+
+    Raises:
+        UsageError: another type or size.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != size:
+        raise UsageError(
+            f"expected uint8 pixels of N x {' x '.join(map(str, size))},"
+            f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
+        )
