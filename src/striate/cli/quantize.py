@@ -94,7 +94,7 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     out.print(f"{verdict(found, 'fp32', 'int8')}", highlight=False)
     if -low > max_drop:
         out.print(
-            f"[yellow]The interval reaches beyond the {max_drop:g} points allowed: more held-out images would"
+            f"[yellow]The interval reaches beyond the allowed {max_drop:g}: more held-out images would"
             " tell.[/]",
             highlight=False,
         )
