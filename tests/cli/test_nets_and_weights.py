@@ -395,10 +395,9 @@ def test_a_quantized_bundle_names_its_int8_network(run, tmp_path, width):
     save_bundle(with_graphs(bundle, files), tmp_path / "small.safetensors")
     code, out, err = run("weights", "show", "small.safetensors", width=width)
     assert (code, err) == (0, "")
-    # C1 156, C3 2,416, C5 48,120, F6 10,164, output 2 * 84 + 2: 61,026 values of 4 bytes are 238.4 KiB.
-    assert out.splitlines()[0] == "small.safetensors: striate bundle, 10 tensors, 61,026 values, 0.233 MiB"
-    # 628,000 bytes are 0.599 MiB.
-    assert "int8 network for OpenVINO, 0.599 MiB: top-1 93.8%, fp32 96.9% (160 images)" in out.splitlines()
+    # C1 156, C3 2,416, C5 48,120, F6 10,164, output 2 * 84 + 2: 61,026 values of 4 bytes are 244,104 bytes.
+    assert out.splitlines()[0] == "small.safetensors: striate bundle, 10 tensors, 61,026 values, 244.1 kB"
+    assert "int8 network for OpenVINO, 628.0 kB: top-1 93.8%, fp32 96.9% (160 images)" in out.splitlines()
     assert "temperature 1.25 (softens all probabilities)" in out.splitlines()
     assert "graph/" not in out
     assert "made of" not in out

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from striate.core.errors import UsageError
 from striate.data.preprocess import Preprocessing, centre, normalise, resize, resize_shorter, to_pixels
@@ -107,6 +108,18 @@ def test_resizing_is_pillows_but_for_rounding(interpolation, channels, size, wan
     assert off.max() <= (2 if interpolation in ("bilinear", "bicubic") else 0)
     assert off.sum() <= max(3, 0.02 * off.size)
     assert np.array_equal(pixels, kept)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_of_photographs_hardly_a_level_differs(interpolation):
+    for photo in load_sample_images().images:  # two photographs that come with scikit-learn
+        found = resize(photo, 256, 384, interpolation)
+        filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        off = np.abs(
+            found - np.asarray(Image.fromarray(photo).resize((384, 256), filters[interpolation]), int)
+        )
+        assert off.max() <= 2
+        assert (off > 0).mean() < 1 / 200
 
 
 def test_what_has_the_size_is_returned_as_it_is():

@@ -15,6 +15,8 @@ from striate.job.quantizing import _check_drop
 from striate.nets import build
 from striate.nets.parts import LocalResponseNorm
 from striate.score.paired import paired
+from striate.serve.convert_openvino import convert, response_norms
+from striate.serve.graph import FromPixels
 from striate.serve.intel import import_openvino
 from striate.serve.quantize import quantize_network
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
@@ -127,6 +129,24 @@ def test_squares_of_response_normalisation_keep_their_digits():
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
     sources = [one.input_value(0).get_node().get_type_name() for one in convolutions]
     assert sorted(sources) == ["FakeQuantize", "Power"]
+
+
+def test_somebodys_convolution_of_squares_is_like_any_other():
+    class Squares(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(1, 4, 3)
+            self.head = torch.nn.Linear(4 * 36, 10)
+
+        def forward(self, images):
+            energy = self.one(images.square())
+            return self.head((energy.relu() + energy.tanh() * self.two(images)).flatten(1))
+
+    torch.manual_seed(0)
+    net = Squares().eval()
+    assert response_norms(convert(FromPixels(net, PRE).eval(), PRE)) == []
+    taken = Bundle(net="x", classes=tuple("0123456789"), preprocessing=PRE, state=net.state_dict())
+    assert quantize_network(net, taken, DIGITS[:20]).keys() == {"int8.xml", "int8.bin"}
 
 
 def test_network_that_int8_ruins_is_refused(net, bundle, path, folder, tmp_path):

@@ -190,10 +190,7 @@ def _print_heading(file: "WeightFile") -> None:
 
 
 def _size(num_bytes: int) -> str:
-    if num_bytes < 2**20 / 10:
-        return f"{num_bytes / 2**10:.3g} KiB"
-    size = num_bytes / 2**20
-    return f"{size:,.0f} MiB" if size >= 100 else f"{size:.3g} MiB"
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:,.1f} kB"
 
 
 def _print_facts(file: "WeightFile", fitting: tuple[str, ...], close: "Nearest | None") -> None:

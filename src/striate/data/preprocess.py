@@ -149,8 +149,8 @@ def resize(
 ) -> NDArray[np.uint8]:
     """Resize to ``height_px x width_px``, the filter widened when it shrinks, so that nothing aliases.
 
-    Bilinear and bicubic are Pillow's filters, computed by torch several times as fast: of photographs one
-    level in 300 differs, of noise one in 20, by 1 or 2. The other two are Pillow's own.
+    Bilinear and bicubic are Pillow's filters, computed by torch several times as fast: less than
+    one level in 200 of photographs differs, more of noise, by 1 or 2. The other two are Pillow's own.
 
     Args:
         pixels: ``H x W x C`` uint8.

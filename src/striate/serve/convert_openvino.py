@@ -3,8 +3,8 @@
 Two things are put better than OpenVINO's own converter does:
 
 - *local response normalisation* becomes a convolution of the squares and roots instead of a pad, five slices
-  and a power: AlexNet and GoogLeNet take half the time or less. OpenVINO's operation of that name is slower
-  too, for it wants the maps in another order than convolutions do, and knows no towers.
+  and a power. OpenVINO's operation of that name is slower too, for it wants the maps in another order than
+  convolutions do, and knows no towers.
 - *max pooling* gives its values alone. The converter keeps the places of the maxima beside them wherever the
   rounding is up, and OpenVINO then computes and reorders them for nobody.
 """
@@ -109,6 +109,29 @@ def _with_fast_norms(graph: nn.Module) -> nn.Module:
             if isinstance(child, LocalResponseNorm):
                 setattr(module, name, _NormByConvolution(child))
     return own
+
+
+def response_norms(model: Any) -> list[str]:
+    """Name the operations that local response normalisations became, in a model of ``convert``.
+
+    Each is a chain: a square, a convolution, roots and powers, and the product with what was squared.
+    """
+    names: list[str] = []
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() != "Convolution":
+            continue
+        chain = [operation.input_value(0).get_node(), operation]
+        while chain[-1].get_type_name() in ("Convolution", "Add", "Sqrt", "Power"):
+            readers = chain[-1].output(0).get_target_inputs()
+            if len(readers) != 1:
+                break
+            chain.append(next(iter(readers)).get_node())
+        if chain[0].get_type_name() != "Power" or chain[-1].get_type_name() != "Multiply":
+            continue  # somebody's convolution of squares
+        maps = chain[0].input_value(0).get_node().get_friendly_name()
+        if maps in [one.get_source_output().get_node().get_friendly_name() for one in chain[-1].inputs()]:
+            names += [one.get_friendly_name() for one in chain]
+    return names
 
 
 def _give_values_alone(model: Any) -> None:

@@ -39,6 +39,7 @@ BATCH_IMAGES_CONNECTED = 32
 """The same where three quarters of the weights are in fully connected layers, which are read once a batch."""
 
 BATCH_IMAGES_GPU = 64
+"""The same on a GPU: a guess, not measured."""
 
 
 class Engine(Protocol):

@@ -17,7 +17,7 @@ from torch import nn
 
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.serve.convert_openvino import convert
+from striate.serve.convert_openvino import convert, response_norms
 from striate.serve.graph import FromPixels
 from striate.serve.intel import import_openvino, own_signal_stack
 from striate.weights.bundle import Bundle
@@ -80,7 +80,8 @@ def quantize_network(
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pixels),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=_response_norms(model)),
+            # 8 bits would be too few for squares.
+            ignored_scope=nncf.IgnoredScope(names=response_norms(model)),
         )
     _number_operations(small)
     with tempfile.TemporaryDirectory(prefix="striate-") as folder:
@@ -98,26 +99,6 @@ def _number_operations(model: Any) -> None:
     """Name operations by their place: OpenVINO numbers them by how many a process has made so far."""
     for place, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
-
-
-def _response_norms(model: Any) -> list[str]:
-    """Name the operations of local response normalisations: 8 bits would be too few for squares.
-
-    They are found as ``serve.convert_openvino`` makes them: from a square through a convolution to the
-    product with the maps.
-    """
-    names: list[str] = []
-    for operation in model.get_ordered_ops():
-        if operation.get_type_name() != "Convolution":
-            continue
-        chain = [operation.input_value(0).get_node(), operation]
-        if chain[0].get_type_name() != "Power":
-            continue
-        while chain[-1].get_type_name() != "Multiply":
-            [following] = chain[-1].output(0).get_target_inputs()
-            chain.append(following.get_node())
-        names += [one.get_friendly_name() for one in chain]
-    return names
 
 
 def _import_nncf() -> ModuleType:
