@@ -33,17 +33,17 @@ from typing import Any
 import numpy as np
 
 from striate.blend.ensemble import ensemble, right
-from striate.core.devices import describe_machine, pick_device
-from striate.fit.run_folder import RunFolder, snapshot_files
-from striate.job.blending import soup_bundles
-from striate.job.evaluation import answers_of
+from striate.blend.merge_bundles import soup_bundles
+from striate.core.compute import describe_machine, pick_device
+from striate.evaluation.measure import answers_of
+from striate.evaluation.protocol import Protocol
+from striate.metrics.interval import wilson
+from striate.metrics.predictions import Predictions
+from striate.metrics.predictions_file import load_answers, save_answers
+from striate.metrics.seeds import summarise
 from striate.nets import describe, find
-from striate.score.answers import Answers
-from striate.score.interval import wilson
-from striate.score.predictions import load_answers, save_answers
-from striate.score.protocol import Protocol
-from striate.score.seeds import summarise
 from striate.weights.bundle import load_bundle
+from striate.weights.run_folder import RunFolder, snapshot_files
 
 NET = Path(__file__).with_suffix(".net")
 # Fine-tunes of one parent: each line is one, by its differences from the others.
@@ -116,7 +116,7 @@ class Experiment:
         )
         return run
 
-    def ask(self, bundle: Path, protocol: str = "single") -> Answers:
+    def ask(self, bundle: Path, protocol: str = "single") -> Predictions:
         """Get a bundle's answers about the test images, from a file where they are there already."""
         where = bundle.relative_to(self.out).with_suffix("")
         file = self.out / "answers" / f"{'-'.join(where.parts)}-{protocol}.parquet"
@@ -154,7 +154,7 @@ class Table:
         self.commands: dict[str, str] = {}
         self.intervals: dict[str, tuple[float, float]] = {}
 
-    def add(self, method: str, answers: Answers, passes: int, command: str) -> None:
+    def add(self, method: str, answers: Predictions, passes: int, command: str) -> None:
         """Add a seed's answers to a method."""
         correct = right(answers)
         self.rows.setdefault(method, []).append(float(correct.mean()))
@@ -163,7 +163,7 @@ class Table:
         interval = wilson(int(correct.sum()), len(correct))
         self.intervals.setdefault(method, (interval.low, interval.high))
 
-    def add_mean(self, method: str, several: Sequence[Answers], command: str) -> None:
+    def add_mean(self, method: str, several: Sequence[Predictions], command: str) -> None:
         """Add the mean accuracy of several networks that are used one at a time."""
         self.rows.setdefault(method, []).append(float(np.mean([right(one).mean() for one in several])))
         self.passes[method] = 1
@@ -204,7 +204,7 @@ def _range(interval: tuple[float, float], kind: str) -> str:
     return f"{interval[0]:.2%} to {interval[1]:.2%} ({kind})"
 
 
-def together(members: Sequence[Path], answers: Sequence[Answers]) -> Answers:
+def together(members: Sequence[Path], answers: Sequence[Predictions]) -> Predictions:
     """Average probabilities, each at its bundle's temperature."""
     return ensemble(answers, temperatures=[load_bundle(member).temperature for member in members])
 
@@ -320,7 +320,7 @@ def _training_seconds(out: Path) -> Iterable[float]:
         yield sum(float(row[place]) for row in rows[1:])
 
 
-def _about(options: argparse.Namespace, answers: Answers) -> str:
+def _about(options: argparse.Namespace, answers: Predictions) -> str:
     summary: Any = describe(find(options.net).reference, num_classes=len(answers.classes))
     machine = describe_machine(pick_device("auto"))
     return (

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from striate.core.devices import Precision, describe_machine, has_bf16
+from striate.core.compute import Precision, describe_machine, has_bf16
 from striate.look.occlusion import OcclusionMaps, occlude, places
 from striate.nets import build
 

@@ -154,9 +154,9 @@ def _quantized(net: Any, bundle: Any, network: str, folder: Path, cache: Path) -
 
     import numpy as np
 
+    from striate.serve.nncf import quantize_network
     from striate.serve.pipeline import prepare
     from striate.serve.predict import find_images
-    from striate.serve.quantize import quantize_network
 
     kept = [cache / f"{network}.{suffix}" for suffix in ("int8.xml", "int8.bin")]
     if not all(path.exists() for path in kept):

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.core.devices import Precision, autocast_dtype, describe_machine, has_bf16
-from striate.data.layout import has_image_extension
+from striate.core.compute import Precision, autocast_dtype, describe_machine, has_bf16
 from striate.data.preprocess import Preprocessing
+from striate.data.source import has_image_extension
 from striate.data.sources import Source, open_source
+from striate.evaluation.protocol import SINGLE, evaluate_protocol, read_protocols
 from striate.nets import build
-from striate.score.protocol import SINGLE, evaluate_protocol, read_protocols
 
 _KINDS = "single,flip,ten-crop,144-crop,dense,multi-scale"
 

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.core.devices import describe_machine
+from striate.core.compute import describe_machine
 from striate.data.preprocess import Preprocessing
 from striate.nets import build, find
 from striate.serve.predict import find_images
@@ -117,9 +117,9 @@ def write_bundle(name, path):
 
 def predict_rate(path, photos, seconds):
     """Predict the folder again and again, for some seconds, after it was predicted once."""
-    from striate.job import open_bundle
     from striate.serve.engine import open_engine
     from striate.serve.predict import predict_with
+    from striate.weights.open import open_bundle
 
     net, bundle = open_bundle(path)
     engine = open_engine(net, bundle)

@@ -55,11 +55,11 @@ def take_steps(case: str, how: str) -> None:
     import torch
     from torch import profiler
 
-    from striate.core.devices import autocast_dtype
-    from striate.fit.loss import total_loss
-    from striate.fit.optimizer import make_optimizer
-    from striate.fit.recipe import Recipe
+    from striate.core.compute import autocast_dtype
     from striate.nets import build
+    from striate.recipes.recipe import Recipe
+    from striate.training.loss import total_loss
+    from striate.training.optimizer import make_optimizer
 
     name, batch, precision, optimizer_name = case.split(":")
     recorder = profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True)

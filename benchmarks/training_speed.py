@@ -17,18 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from usual_loop import Pictures as PeerPictures
+from usual_loop import Loader as PeerPictures
 from usual_loop import bare_step_rate, run_epoch
 
-from striate.core.devices import autocast_dtype, describe_machine, pick_precision
-from striate.data.batches import Pictures
+from striate.core.compute import autocast_dtype, describe_machine, pick_precision
+from striate.data.batches import Loader
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
-from striate.fit.loop import Training, fit
-from striate.fit.loss import make_loss
-from striate.fit.run_folder import RunFolder
 from striate.nets import build, find
 from striate.recipes import find_recipe
+from striate.training.loop import Training, fit
+from striate.training.loss import make_loss
+from striate.weights.run_folder import RunFolder
 
 
 def arguments(default_data: str, text: str) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def compare(
     members = dataset.splits.train[: options.images or None]
     colours = colour_statistics(dataset, members)
     pre = replace(for_network(canvas, shape), mean=colours.mean, std=colours.std)
-    pictures = Pictures(dataset=dataset, members=members, preprocessing=pre, batch_images=128, threads=0)
+    pictures = Loader(dataset=dataset, members=members, preprocessing=pre, batch_images=128, threads=0)
     labels = np.asarray(source.labels)[members]
 
     pixels = np.stack([np.asarray(image) for image in peer_images(source, members)])

@@ -16,13 +16,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from train_cifar import transform
 from training_speed import peer_images
-from usual_loop import Pictures, transforms
+from usual_loop import Loader, transforms
 
-from striate.core.devices import describe_machine
-from striate.data.layout import SPLIT_NAMES
+from striate.core.compute import describe_machine
+from striate.data.source import SPLIT_NAMES
 from striate.data.sources import open_source
+from striate.metrics.scores import wilson
 from striate.nets import build
-from striate.score.metrics import wilson
 
 
 def main() -> None:
@@ -45,8 +45,8 @@ def main() -> None:
             pixels = np.stack([np.asarray(image) for image in peer_images(source, members)])
             parts[name] = (pixels, source.labels[members])
     for_test = torchvision_transforms.Compose(transform(torchvision_transforms).transforms[-2:])
-    train = Pictures(*parts["train"], transform(torchvision_transforms))
-    test = Pictures(*parts["test"], for_test)
+    train = Loader(*parts["train"], transform(torchvision_transforms))
+    test = Loader(*parts["test"], for_test)
     torch.manual_seed(options.seed)
     net = build("resnet20").train()
     forward = net

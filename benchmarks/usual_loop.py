@@ -31,7 +31,7 @@ def transforms():
     return transforms
 
 
-class Pictures(Dataset):
+class Loader(Dataset):
     """Decoded images in memory, turned into PIL images and transformed one by one."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, transform) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from striate.anatomy import Anatomy, Axis, trace
 from striate.core.errors import InputSizeError, UsageError
 from striate.nets import NETS, build
-from striate.nets.parts import LocalResponseNorm
+from striate.nets.modules import LocalResponseNorm
 
 
 class Net(nn.Module):

@@ -13,16 +13,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from striate.anatomy import trace
 from striate.anatomy.training_memory import largest_batch, parse_bytes, training_memory
-from striate.core.devices import has_bf16
+from striate.core.compute import has_bf16
 from striate.core.errors import InputSizeError, UsageError
-from striate.data.batches import Pictures
+from striate.data.batches import Loader
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
-from striate.fit.loop import Training, fit
-from striate.fit.loss import make_loss
-from striate.fit.recipe import Recipe
-from striate.fit.run_folder import create_run
 from striate.nets import build
+from striate.recipes.recipe import Recipe
+from striate.training.loop import Training, fit
+from striate.training.loss import make_loss
+from striate.weights.run_folder import create_run
 
 GIVEN = {"sgd": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}, "adamw": {}}
 
@@ -156,7 +156,7 @@ def test_the_prediction_is_what_fit_allocates(tmp_path) -> None:
     )
     recorded = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
     training = {
-        "train": Pictures(
+        "train": Loader(
             dataset=dataset,
             members=members,
             preprocessing=for_network(canvas, (1, 8, 8)),

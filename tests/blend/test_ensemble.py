@@ -6,7 +6,7 @@ from scipy.special import expit, softmax
 
 from striate.blend.ensemble import ensemble, right
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
-from striate.score.answers import Answers
+from striate.metrics.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
 
@@ -17,7 +17,7 @@ def answers(seed, *, name="x", order=None, multi=False):
     if multi:
         labels = np.random.default_rng(99).integers(0, 2, (20, 3)).astype(np.float32)
     rows = np.arange(20) if order is None else order
-    return Answers(
+    return Predictions(
         name=name,
         classes=CLASSES,
         files=tuple(f"{i}.png" for i in rows),
@@ -86,7 +86,7 @@ def test_refusals():
     broken.logits[3, 1] = np.nan
     with pytest.raises(NonFiniteLossError, match="nanny"):
         ensemble([one, broken])
-    short = Answers(
+    short = Predictions(
         name="short", classes=CLASSES, files=one.files[:5], labels=one.labels[:5], logits=one.logits[:5]
     )
     with pytest.raises(DataError, match="same images"):

@@ -59,7 +59,7 @@ def test_bad_input_is_refused_before_anything_runs(words, message):
 
 @pytest.mark.parametrize(("failing", "code"), [({"torch", "openvino"}, 1), ({"openvino"}, 0)])
 def test_exit_code_when_engines_fail(monkeypatch, failing, code):
-    from striate.job import benching
+    from striate.serve import bench as benching
 
     def measured(task):
         if task.engine in failing:

@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 import torch
 
+from striate.blend.table import BlendTable, TableRow
 from striate.cli import show
 from striate.cli.blend_tables import print_table
 from striate.data.dataset import fit_preprocessing
 from striate.data.sources import open_source
-from striate.fit.recipe import Recipe
-from striate.job.blend_methods import BlendTable, TableRow
 from striate.nets import build
+from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 
 _MADE = ["-d", "digits", "-o", "x.safetensors"]

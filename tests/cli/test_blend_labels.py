@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, log_loss
 
 from striate.cli import show
 from striate.data.preprocess import Preprocessing
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 
 NET = "4x4x3 > fc 3"

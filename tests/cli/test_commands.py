@@ -191,7 +191,7 @@ def test_names_with_markup_in_them_are_printed_as_they_are(run, trained, tmp_pat
 
 def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch):
     import striate.data.sources
-    import striate.job.training
+    import striate.training.train
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
@@ -199,7 +199,7 @@ def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch
     monkeypatch.setattr(striate.data.sources, "open_source", interrupted)
     code, out, err = run("data", "digits")
     assert (code, out, err) == (1, "", "error: interrupted\n")
-    monkeypatch.setattr(striate.job.training, "open_source", interrupted)
+    monkeypatch.setattr(striate.training.train, "open_source", interrupted)
     code, out, err = run("train", "lenet5_modern", "--data", "digits")
     assert (code, out) == (1, "")
     assert "striate train --resume RUN" in err

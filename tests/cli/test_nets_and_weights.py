@@ -323,7 +323,7 @@ def test_a_target_that_can_not_be_written_gets_fitting_words(run, tmp_path, monk
     assert code == 1
     assert "can't write new/own.safetensors (No space left on device): free some space" in err
     assert "resume" not in err
-    monkeypatch.setattr("striate.job.target.os.access", lambda *_: False)
+    monkeypatch.setattr("striate.core.writable.os.access", lambda *_: False)
     code, _, err = run(*words)
     assert code == 1
     assert "name a folder that you may write to" in err

@@ -178,12 +178,12 @@ def test_a_folder_without_images_leaves_no_file(place, tmp_path, run):
 
 
 def test_ctrl_c_says_how_to_go_on(place, tmp_path, run, monkeypatch):
-    from striate import job
+    from striate.serve import predict_file
 
     def interrupted(*words, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "predict_to_file", interrupted)
+    monkeypatch.setattr(predict_file, "predict_to_file", interrupted)
     path = tmp_path / "p.csv"
     code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", path)
     assert (code, out) == (1, "")

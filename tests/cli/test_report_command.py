@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from striate.cli import show
-from striate.score.answers import Answers
-from striate.score.predictions import save_answers
+from striate.metrics.predictions import Predictions
+from striate.metrics.predictions_file import save_answers
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def kept(tmp_path):
     for name, wrong in (("first", 2), ("second", 4)):
         says = labels.copy()
         says[:wrong] = 1 - says[:wrong]
-        answers = Answers(
+        answers = Predictions(
             name=name,
             classes=("ant", "bee"),
             files=tuple(f"{k}.png" for k in range(10)),

@@ -16,9 +16,9 @@ from striate.cli.score_tables import (
     multilabel_table,
     suspects_table,
 )
-from striate.score.metrics import score
-from striate.score.multilabel import score_multilabel
-from striate.score.suspects import Suspect
+from striate.metrics.multilabel import score_multilabel
+from striate.metrics.scores import score
+from striate.metrics.suspects import Suspect
 
 
 def printed(thing, width: int = 80) -> list[str]:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from striate.core.errors import DataError
 from striate.data.augment import Augmentation
-from striate.data.batches import Pictures, in_order, num_training_batches, ordered_map, shuffled
+from striate.data.batches import Loader, in_order, num_training_batches, ordered_map, shuffled
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.preprocess import Preprocessing
 
@@ -32,7 +32,7 @@ def opened(folder, **options):
 
 
 def pictures(dataset, threads=0, **changes):
-    base = Pictures(
+    base = Loader(
         dataset=dataset,
         members=dataset.splits.train,
         preprocessing=for_network(CANVAS, (3, 16, 16)),

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from striate.core.errors import BrokenImageError
-from striate.data.layout import Source
 from striate.data.scan import scan
+from striate.data.source import Source
 
 RNG = np.random.default_rng(5)
 

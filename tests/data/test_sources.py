@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from striate.core.errors import BrokenImageError, DataError, UsageError
-from striate.data.layout import printable
+from striate.data.source import printable
 from striate.data.sources import open_source
 
 

@@ -11,7 +11,7 @@ from striate.core.errors import UsageError
 from striate.look import filter_picture
 from striate.look.filter_picture import draw_filters
 from striate.look.filters import Filters, colours_of, read_filters
-from striate.nets.parts import PartialConv2d
+from striate.nets.modules import PartialConv2d
 
 
 def two_towers():

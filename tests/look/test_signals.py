@@ -11,7 +11,7 @@ from torch.overrides import _get_current_function_mode_stack
 from striate.core.errors import UsageError
 from striate.look.signals import project, project_units, recorded
 from striate.nets import build
-from striate.nets.parts import LocalResponseNorm
+from striate.nets.modules import LocalResponseNorm
 
 
 def on_4x4():

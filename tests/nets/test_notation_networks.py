@@ -13,6 +13,7 @@ from torch import nn
 from striate import nets
 from striate.core.errors import UsageError
 from striate.nets import notation
+from striate.nets.modules import Chain
 from striate.nets.notation import (
     EXAMPLES,
     Activation,
@@ -23,7 +24,6 @@ from striate.nets.notation import (
     Notation,
     Pool,
 )
-from striate.nets.parts import Chain
 
 SHIPPED = ("alexnet_lecture", "vgg16", "lenet5_modern")
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from striate import nets
 from striate.core.errors import InputSizeError, UsageError
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 from striate.nets.posenet import PosENet, position_targets
 
 VGG_TAPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")

@@ -9,7 +9,7 @@ from torch import nn
 
 from striate import nets
 from striate.core.errors import UsageError
-from striate.nets.parts import ResidualBlock, ShortcutA
+from striate.nets.modules import ResidualBlock, ShortcutA
 from striate.nets.resnet import Bottleneck, plain, resnet, resnet_v1_5
 
 # arXiv 1512.03385, Table 1: blocks in conv2_x to conv5_x

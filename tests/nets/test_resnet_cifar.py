@@ -8,7 +8,7 @@ from numpy_layers import arrays, batch_norm, conv, relu
 from torch import nn
 
 from striate.core.errors import UsageError
-from striate.nets.parts import ResidualBlock, ShortcutA
+from striate.nets.modules import ResidualBlock, ShortcutA
 from striate.nets.resnet_cifar import plain, resnet
 
 

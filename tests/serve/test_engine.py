@@ -13,12 +13,12 @@ from torch import nn
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.nets.parts import LocalResponseNorm
+from striate.nets.modules import LocalResponseNorm
 from striate.serve import engine as choice
 from striate.serve.convert_openvino import convert
 from striate.serve.engine import open_engine, pick_engine, pick_engine_precision, usual_batch
 from striate.serve.graph import FromPixels
-from striate.serve.intel import import_openvino
+from striate.serve.import_openvino import import_openvino
 from striate.weights.bundle import Bundle
 
 ENGINES = ("openvino", "torch")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from striate.core.devices import has_bf16, has_compiler
+from striate.core.compute import has_bf16, has_compiler
 from striate.core.errors import UsageError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.serve import cuda_graphs, graphed
+from striate.serve import cuda_graph_runner, cuda_graphs
 from striate.serve.cuda_graphs import Captured, CudaMachine, exact_fp32
 from striate.serve.engine_torch import TorchEngine, cast_once, forward_pass
 from striate.serve.graph import FromPixels
@@ -158,7 +158,7 @@ def close_to(found, pixels, net=None):
     [(1, 16, 1), (2, 16, 2), (3, 16, 4), (9, 16, 16), (9, 12, 12), (5, 5, 5), (1, 1, 1)],
 )
 def test_graphs_are_of_powers_of_two_and_of_whole_batches(number, most, size):
-    assert graphed.graph_size(number, most) == size
+    assert cuda_graph_runner.graph_size(number, most) == size
 
 
 @pytest.mark.parametrize("early_copies", [False, True])
@@ -194,8 +194,8 @@ def test_a_stream_keeps_order_with_three_batches_under_way(early_copies):
         assert len(one) == number
         if number:
             close_to(one, pixels_for(number, seed))
-    assert max(ahead) == graphed.IN_FLIGHT
-    assert machine.most_pending == graphed.IN_FLIGHT
+    assert max(ahead) == cuda_graph_runner.IN_FLIGHT
+    assert machine.most_pending == cuda_graph_runner.IN_FLIGHT
     assert machine.captured == [
         16,
         8,
@@ -335,7 +335,7 @@ def test_only_a_stream_that_waits_long_for_the_gpu_compiles(monkeypatch, wait_s,
     monkeypatch.setattr(torch, "compile", compiler)
     clock = SimpleNamespace(now=0.0)
     clock.perf_counter = lambda: clock.now
-    monkeypatch.setattr(graphed, "time", clock)
+    monkeypatch.setattr(cuda_graph_runner, "time", clock)
 
     class Slow(StandIn):
         def wait(self, event):

@@ -18,11 +18,11 @@ from scipy.special import expit, softmax
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing, to_pixels
 from striate.nets import build
-from striate.serve import export as export_module
-from striate.serve.export import SUFFIXES, export_network
+from striate.serve import export_network as export_module
 from striate.serve.export_example import example_of
+from striate.serve.export_network import SUFFIXES, export_network
 from striate.serve.export_pictures import check_pictures
-from striate.serve.intel import import_openvino
+from striate.serve.import_openvino import import_openvino
 from striate.weights.bundle import Bundle
 
 openvino = import_openvino()  # without its telemetry

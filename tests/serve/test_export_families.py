@@ -6,7 +6,7 @@ import torch
 
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.serve.export import SUFFIXES, export_network
+from striate.serve.export_network import SUFFIXES, export_network
 from striate.weights.bundle import Bundle
 
 QUICK = {"lenet5": {}}  # sums, tanh and partial links

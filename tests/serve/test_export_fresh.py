@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_image
 
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.serve.export import SUFFIXES, export_network
 from striate.serve.export_example import PACKAGES
+from striate.serve.export_network import SUFFIXES, export_network
 from striate.serve.export_pictures import PICTURES, check_pictures
 from striate.weights.bundle import Bundle
 

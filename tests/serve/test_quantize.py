@@ -10,16 +10,17 @@ from sklearn.datasets import load_digits
 
 from striate.core.errors import AccuracyError, BundleError, DataError, UsageError
 from striate.data.preprocess import Preprocessing
-from striate.job import export_bundle, open_bundle, quantize_bundle
-from striate.job.quantizing import _check_drop
+from striate.metrics.paired import paired
 from striate.nets import build
-from striate.nets.parts import LocalResponseNorm
-from striate.score.paired import paired
+from striate.nets.modules import LocalResponseNorm
 from striate.serve.convert_openvino import convert, response_norms
+from striate.serve.export import export_bundle
 from striate.serve.graph import FromPixels
-from striate.serve.intel import import_openvino
-from striate.serve.quantize import quantize_network
+from striate.serve.import_openvino import import_openvino
+from striate.serve.nncf import quantize_network
+from striate.serve.quantize import _check_drop, quantize_bundle
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
+from striate.weights.open import open_bundle
 
 openvino = import_openvino()  # without its telemetry
 
@@ -241,6 +242,6 @@ def test_network_that_diverged_is_refused(bundle, path, folder, tmp_path):
 
 
 def test_missing_package_is_named(path, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("striate.serve.quantize.find_spec", lambda name: None if name == "nncf" else 1)
+    monkeypatch.setattr("striate.serve.nncf.find_spec", lambda name: None if name == "nncf" else 1)
     with pytest.raises(UsageError, match=r"pip install nncf$"):
         quantize_bundle(path, folder, tmp_path / "small.safetensors")

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
-from striate.job.bundles import open_bundle
 from striate.nets import build, find
 from striate.weights.bundle import Bundle, save_bundle
 from striate.weights.convert import convert, given_pictures
 from striate.weights.imagenet import imagenet_classes
 from striate.weights.layouts import guess, network_in
 from striate.weights.load import load_weights
+from striate.weights.open import open_bundle
 from striate.weights.read import read_weights
 from striate.weights.weight_file import WeightFile
 

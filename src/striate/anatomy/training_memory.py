@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from striate.anatomy.storages import Phase, StorageLedger, row_names
-from striate.core.devices import Precision, autocast_dtype
+from striate.core.compute import Precision, autocast_dtype
 from striate.core.errors import InputSizeError, StriateError, UsageError
 
 OptimizerName = Literal["sgd", "nesterov", "krizhevsky", "adamw"]

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import NonFiniteLossError, UsageError
-from striate.score.answers import Answers, logits_of, on_same_images
+from striate.metrics.predictions import Predictions, logits_of, on_same_images
 
 AverageOf = Literal["probabilities", "logits"]
 
 
 def ensemble(
-    members: Sequence[Answers],
+    members: Sequence[Predictions],
     *,
     of: AverageOf = "probabilities",
     temperatures: Sequence[float] | None = None,
     name: str = "ensemble",
-) -> Answers:
+) -> Predictions:
     """Average what several networks answered to the same images.
 
     Args:
@@ -70,7 +70,7 @@ def ensemble(
     return replace(first, name=name, logits=logits)
 
 
-def right(answers: Answers) -> NDArray[np.bool_]:
+def right(answers: Predictions) -> NDArray[np.bool_]:
     """Say of each image whether it was answered rightly.
 
     Returns:

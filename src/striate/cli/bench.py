@@ -13,9 +13,9 @@ from striate.cli.show import Listener, err, out
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from striate.core.devices import Precision
-    from striate.job.benching import Benched
-    from striate.serve.slide import Row, Times
+    from striate.core.compute import Precision
+    from striate.serve.bench import Benched
+    from striate.serve.cnn_benchmarks import Row, Times
 
 
 def bench(
@@ -58,7 +58,7 @@ def bench(
     if slide:
         _slide(device, precision, rounds, json)
         return
-    from striate.job.benching import bench as run
+    from striate.serve.bench import bench as run
 
     assert target is not None
     with Listener() as listener:
@@ -108,7 +108,7 @@ def _record(one: "Benched") -> dict[str, object]:
 
 
 def _heading(target: str, results: "tuple[Benched, ...]", device: str) -> str:
-    from striate.core.devices import describe_machine, pick_device
+    from striate.core.compute import describe_machine, pick_device
 
     machine = describe_machine(pick_device(device))  # type: ignore[arg-type]
     macs = max((one.macs for one in results), default=0)
@@ -143,8 +143,8 @@ def _short(value: float) -> str:
 
 
 def _slide(device: str, precision: str, rounds: int, json: bool) -> None:
-    from striate.core.devices import describe_machine, pick_device, pick_precision
-    from striate.serve.slide import SLIDE, measure_slide
+    from striate.core.compute import describe_machine, pick_device, pick_precision
+    from striate.serve.cnn_benchmarks import SLIDE, measure_slide
 
     place = pick_device(device)  # type: ignore[arg-type]
     wanted: list[Precision] = (

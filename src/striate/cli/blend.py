@@ -71,10 +71,10 @@ def ensemble(
 
     Example:  [bold]striate blend ensemble runs/a runs/b runs/c --data cifar10[/]
     """
-    from striate import job
+    from striate.blend.ensemble_bundles import ensemble_bundles
 
     with Listener() as listener:
-        result = job.ensemble_bundles(
+        result = ensemble_bundles(
             networks,
             data,
             of=of,  # type: ignore[arg-type]
@@ -137,10 +137,10 @@ def average(
 
     Example:  [bold]striate blend average runs/a runs/b --weights 2,1 --data cifar10 -o mean.safetensors[/]
     """
-    from striate import job
+    from striate.blend.merge_bundles import average_bundles
 
     with Listener() as listener:
-        result = job.average_bundles(
+        result = average_bundles(
             networks,
             out_,
             weights=_numbers(weights) if weights else None,
@@ -207,10 +207,10 @@ def soup(
         raise UsageError(f"expected --strict with --greedy only, got it with --{kind}: leave it out")
     if (by_layer or free) and kind != "learned":
         raise UsageError(f"expected --by-layer and --free with --learned only, got --{kind}: leave them out")
-    from striate import job
+    from striate.blend.merge_bundles import soup_bundles
 
     with Listener() as listener:
-        result = job.soup_bundles(
+        result = soup_bundles(
             networks,
             data,
             out_,
@@ -263,10 +263,10 @@ def table(
     """
     if json and csv:
         raise UsageError("expected --json or --csv, got both: choose one")
-    from striate import job
+    from striate.blend.table import blend_table
 
     with Listener() as listener:
-        result = job.blend_table(
+        result = blend_table(
             networks,
             data,
             of=of,  # type: ignore[arg-type]

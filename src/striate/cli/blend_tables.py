@@ -12,10 +12,10 @@ from rich.table import Table
 from striate.cli.show import err, out, percent
 
 if TYPE_CHECKING:
-    from striate.job.blend_methods import BlendTable, TableRow
-    from striate.job.blending import BlendResult
-    from striate.job.ensembling import EnsembleResult, Standing
-    from striate.score.paired import Paired
+    from striate.blend.ensemble_bundles import EnsembleResult, Standing
+    from striate.blend.merge_bundles import BlendResult
+    from striate.blend.table import BlendTable, TableRow
+    from striate.metrics.paired import Paired
 
 
 def _points(value: float, num_images: int) -> str:
@@ -46,7 +46,7 @@ def _macs(value: int | None) -> str:
 
 def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
     """Print an ensemble beside its members."""
-    from striate.score.paired import verdict
+    from striate.metrics.paired import verdict
 
     num = len(result.answers.files)
     out.print(f"{num:,} images: {escape(result.split or 'saved answers')}", highlight=False)
@@ -128,7 +128,7 @@ def print_blend(result: "BlendResult", json: bool) -> None:
     rows.add_row(name, f"{total:.3f}", *cells(result.held_out, test), style="bold")
     out.print(rows, highlight=False)
     if result.gain is not None and result.best is not None:
-        from striate.score.paired import verdict
+        from striate.metrics.paired import verdict
 
         best = result.helpings[result.best].name
         out.print(

@@ -11,7 +11,7 @@ from rich.table import Table
 from striate.cli.show import Listener, err, out
 
 if TYPE_CHECKING:
-    from striate.job import CalibrateResult
+    from striate.evaluation.calibrate import CalibrateResult
 
 
 def calibrate(
@@ -35,10 +35,10 @@ def calibrate(
 
     Example:  [bold]striate calibrate runs/demo --data mnist[/]
     """
-    from striate import job
+    from striate.evaluation.calibrate import calibrate_bundle
 
     with Listener() as listener:
-        result = job.calibrate_bundle(
+        result = calibrate_bundle(
             bundle,
             data,
             split=split,

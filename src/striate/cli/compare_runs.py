@@ -11,9 +11,8 @@ from rich.table import Table
 from striate.cli.show import Listener, err, out, percent
 
 if TYPE_CHECKING:
-    from striate.job import Comparison
-    from striate.job.comparison import GroupDifference, Pair
-    from striate.score.seeds import SeedSummary
+    from striate.evaluation.comparison import Comparison, GroupDifference, Pair
+    from striate.metrics.seeds import SeedSummary
 
 _CLASSES = 5
 
@@ -43,10 +42,10 @@ def compare_runs(
 
     Example:  [bold]striate compare-runs runs/a runs/b[/]
     """
-    from striate import job
+    from striate.evaluation.compare_runs import compare_runs as run_compare_runs
 
     with Listener() as listener:
-        found = job.compare_runs(
+        found = run_compare_runs(
             runs,
             data,
             split=split,  # type: ignore[arg-type]
@@ -96,7 +95,7 @@ def _print_networks(found: "Comparison") -> None:
 
 
 def _print_pair(found: "Comparison", pair: "Pair", images: int) -> None:
-    from striate.score.paired import format_p, verdict
+    from striate.metrics.paired import format_p, verdict
 
     a, b, one = _letter(pair.a), _letter(pair.b), pair.paired
     digits = 2 if one.num_images >= 1000 else 1
@@ -142,7 +141,7 @@ def _print_pair(found: "Comparison", pair: "Pair", images: int) -> None:
 
 
 def _print_classes(pair: "Pair", a: str, b: str, multi_label: bool) -> None:
-    from striate.score.paired import format_p
+    from striate.metrics.paired import format_p
 
     differing = [entry for entry in pair.by_class if entry.paired.only_a + entry.paired.only_b]
     if len(pair.by_class) < 2 or not differing:
@@ -215,7 +214,7 @@ def _summary_cells(summary: "SeedSummary", num_images: int) -> list[str]:
 
 
 def _print_group_difference(found: "Comparison", one: "GroupDifference") -> None:
-    from striate.score.seeds import seed_verdict
+    from striate.metrics.seeds import seed_verdict
 
     digits = 2 if found.num_images >= 1000 else 1
     a, b = f"{one.a + 1}", f"{one.b + 1}"

@@ -23,15 +23,17 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from striate import job
     from striate.data.dataset import fetch_image
     from striate.data.preprocess import normalise, to_pixels
     from striate.data.sources import open_source
-    from striate.score.metrics import Scores
+    from striate.evaluation.measure import evaluate_bundle
+    from striate.metrics.scores import Scores
+    from striate.training.train import train
+    from striate.weights.open import open_bundle
 
     with Listener() as listener:
-        result = job.train("lenet5_modern", "digits", recipe="digits", seed=_SEED, progress=listener)
-        tested = job.evaluate_bundle(result.bundle, "digits")
+        result = train("lenet5_modern", "digits", recipe="digits", seed=_SEED, progress=listener)
+        tested = evaluate_bundle(result.bundle, "digits")
     assert isinstance(result.scores, Scores)
     scores = result.scores
     low, high = scores.top1_interval.low, scores.top1_interval.high
@@ -42,7 +44,7 @@ def main() -> None:
         highlight=False,
     )
     out.print("\nTen of them, classified (probability of the first and second guess):", highlight=False)
-    net, bundle = job.open_bundle(result.bundle)
+    net, bundle = open_bundle(result.bundle)
     source = open_source("digits")
     held_out = tested.evaluation.indices
     chosen = held_out[np.linspace(0, len(held_out) - 1, 10).astype(int)].tolist()

@@ -15,10 +15,10 @@ from striate.cli.show import Listener, err, out, percent
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from striate.job.evaluation import Measurement
-    from striate.score.gains import Figure
-    from striate.score.metrics import Scores
-    from striate.score.multilabel import MultiLabelScores
+    from striate.evaluation.measure import Measurement
+    from striate.metrics.gains import Figure
+    from striate.metrics.multilabel import MultiLabelScores
+    from striate.metrics.scores import Scores
 
 _CONFUSIONS = 5
 _PROTOCOL_HELP = "single, flip, ten-crop, 144-crop, dense or multi-scale; repeatable."
@@ -78,9 +78,9 @@ def evaluate(
 
     Example:  [bold]striate evaluate runs/demo --data digits --protocol ten-crop[/]
     """
-    from striate.job.evaluation import measure
-    from striate.score.predictions import is_predictions_file, save_answers
-    from striate.score.protocol import SINGLE, read_protocols
+    from striate.evaluation.measure import measure
+    from striate.evaluation.protocol import SINGLE, read_protocols
+    from striate.metrics.predictions_file import is_predictions_file, save_answers
 
     asked = read_protocols(protocol or ["single"], scales=scales, canvas_px=canvas, pad_px=pad)
     protocols = (SINGLE, *(one for one in asked if one != SINGLE))
@@ -146,7 +146,7 @@ def _ranks(text: str) -> tuple[int, ...]:
 def _figures(
     one: "Measurement", single: "Measurement", ranks: tuple[int, ...] | None
 ) -> tuple["tuple[Figure, ...]", "Scores | MultiLabelScores"]:
-    from striate.score.gains import figures
+    from striate.metrics.gains import figures
 
     against = None if one is single else single.answers
     return figures(one.answers, topk=ranks, against=against), one.answers.scores(one.temperature)
@@ -212,7 +212,7 @@ def _show_protocols(results: Sequence[_Result], num: int) -> None:
 
 def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", classes: str | None) -> None:
     from striate.cli.score_tables import class_table, confusion_pairs, imbalance_line, multilabel_table
-    from striate.score.metrics import Scores
+    from striate.metrics.scores import Scores
 
     order: Any = "hardest" if classes == "hardest" else "class"
     _show_calibration(one)
@@ -228,7 +228,7 @@ def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", class
 
 
 def _show_calibration(one: "Measurement") -> None:
-    from striate.score.calibration import calibration
+    from striate.metrics.calibration import calibration
 
     found = calibration(one.answers.logits, one.answers.labels, one.temperature)
     scaled = "" if found.temperature == 1.0 else f" at temperature {found.temperature:.3g}"
@@ -237,7 +237,7 @@ def _show_calibration(one: "Measurement") -> None:
 
 def _show_suspects(one: "Measurement", num: int) -> None:
     from striate.cli.score_tables import suspects_table
-    from striate.score.suspects import label_errors
+    from striate.metrics.suspects import label_errors
 
     found = label_errors(one.answers, num, temperature=one.temperature)
     out.print()
@@ -276,7 +276,7 @@ def _gain(figure: "Figure", num: int) -> str:
 def _record(
     one: "Measurement", found: "tuple[Figure, ...]", scores: "Scores | MultiLabelScores"
 ) -> dict[str, Any]:
-    from striate.score.calibration import calibration
+    from striate.metrics.calibration import calibration
 
     calibrated = calibration(one.answers.logits, one.answers.labels, one.temperature)
     return {

@@ -12,7 +12,7 @@ from striate.cli.show import Listener, out
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from striate.serve.export import Exported
+    from striate.serve.export_network import Exported
 
 
 def export(
@@ -45,11 +45,11 @@ def export(
 
     Example:  [bold]striate export runs/demo --to onnx -o digits.onnx[/]
     """
-    from striate import job
+    from striate.serve.export import export_bundle
 
     number = _number(batch)
     with Listener() as listener:
-        made = job.export_bundle(
+        made = export_bundle(
             bundle,
             to,
             target,

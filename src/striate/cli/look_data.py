@@ -86,7 +86,7 @@ def _labelled(word: str, source: "Source", split: str) -> _Part:
     import numpy as np
 
     from striate.data.dataset import fetch_image
-    from striate.data.layout import SPLIT_NAMES
+    from striate.data.source import SPLIT_NAMES
     from striate.look.stream import Listed
 
     named = set(np.unique(source.splits).tolist())

@@ -36,9 +36,9 @@ def gallery(
     Example:  [bold]striate look gallery runs/demo --data digits -o gallery.html[/]
     """
     from striate.core.atomic import write_text_atomic
-    from striate.core.devices import pick_device
-    from striate.look.gallery import make_gallery, render
+    from striate.core.compute import pick_device
     from striate.look.occlusion import fill_of
+    from striate.report.gallery import make_gallery, render
 
     if output is not None and output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"expected -o with a file that ends in .html, got {output}")

@@ -47,8 +47,8 @@ def gradcam(
     import numpy as np
     import torch
 
+    from striate.look.amount_panels import SHARE, heat_panel, lit_panel
     from striate.look.gradcam import grad_cam, last_maps
-    from striate.look.heat import SHARE, heat_panel, lit_panel
     from striate.look.picture import Panel, save_maps, save_picture
     from striate.look.saliency import scores_of, targets
 

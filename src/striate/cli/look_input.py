@@ -100,7 +100,7 @@ def open_network(
     if path.suffix != ".net" and (path.exists() or path.suffix == ".safetensors"):
         if input is not None or arguments:
             raise UsageError(f"{word} is trained and has its size and arguments: leave --input and --arg out")
-        from striate.job import open_bundle
+        from striate.weights.open import open_bundle
 
         net, bundle = open_bundle(path)
         name = _short_name(bundle.net)

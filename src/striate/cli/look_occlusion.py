@@ -90,7 +90,7 @@ def occlusion(
     path = None if output is None else picture_path(output, "occlusion")
     if fill not in ("grey", "mean", "blur"):
         raise UsageError(f"expected --fill grey, mean or blur, got {fill!r}")
-    from striate.core.devices import pick_device, pick_precision
+    from striate.core.compute import pick_device, pick_precision
     from striate.look.occlusion import fill_of, occlude
     from striate.look.occlusion_picture import draw_occlusion
 

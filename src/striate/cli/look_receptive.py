@@ -54,8 +54,8 @@ def receptive(
     import numpy as np
     import torch
 
-    from striate.core.devices import pick_device
-    from striate.data.layout import counted
+    from striate.core.compute import pick_device
+    from striate.data.source import counted
     from striate.look.layers import field_of
     from striate.look.patches import patch_box
     from striate.look.picture import Panel, save_maps, save_picture

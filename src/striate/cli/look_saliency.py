@@ -60,7 +60,7 @@ def saliency(
     import torch
 
     from striate.look import saliency as look
-    from striate.look.heat import SHARE, heat_panel
+    from striate.look.amount_panels import SHARE, heat_panel
     from striate.look.picture import Panel, save_maps, save_picture
 
     opened = open_network(network, seed=seed, input=input, arguments=arg or ())

@@ -54,7 +54,7 @@ def sanity(
     picture = picture_path(output, "sanity", Path(network).name, method, Path(image).stem)
     import numpy as np
 
-    from striate.look.heat import SHARE
+    from striate.look.amount_panels import SHARE
     from striate.look.picture import save_maps, save_picture
     from striate.look.saliency import targets
     from striate.look.sanity import sanity as check

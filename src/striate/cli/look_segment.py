@@ -56,7 +56,7 @@ def segment(
     """
     import numpy as np
 
-    from striate.core.devices import pick_device
+    from striate.core.compute import pick_device
     from striate.look.picture import Panel, save_maps, save_picture
     from striate.look.segment import activation_quantile
     from striate.look.segment import segment as run

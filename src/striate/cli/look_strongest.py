@@ -52,8 +52,8 @@ def strongest(
     """
     import numpy as np
 
-    from striate.core.devices import pick_device
-    from striate.data.layout import counted
+    from striate.core.compute import pick_device
+    from striate.data.source import counted
     from striate.look.patches import patch_panels, strongest_patches
     from striate.look.picture import save_maps, save_picture
     from striate.look.strongest import find_strongest

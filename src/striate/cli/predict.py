@@ -72,9 +72,9 @@ def predict(
             json=json,
         )
         return
-    from striate.job import open_bundle
     from striate.serve.engine import open_engine
     from striate.serve.predict import find_images, predict_with
+    from striate.weights.open import open_bundle
 
     net, record = open_bundle(bundle)
     items = find_images(paths)
@@ -119,7 +119,7 @@ def _to_file(
     device: str,
     json: bool,
 ) -> None:
-    from striate.job import predict_to_file
+    from striate.serve.predict_file import predict_to_file
 
     with Listener() as progress, _told_how_to_go_on(path):
         result = predict_to_file(

@@ -11,7 +11,7 @@ from rich.table import Table
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
-    from striate.job import QuantizeResult
+    from striate.serve.quantize import QuantizeResult
 
 
 def quantize(
@@ -40,10 +40,10 @@ def quantize(
 
     Example:  [bold]striate quantize runs/demo --data digits -o digits-int8.safetensors[/]
     """
-    from striate import job
+    from striate.serve.quantize import quantize_bundle
 
     with Listener() as listener:
-        made = job.quantize_bundle(
+        made = quantize_bundle(
             bundle,
             data,
             target,
@@ -63,8 +63,8 @@ def quantize(
 
 
 def _print(made: "QuantizeResult", max_drop: float) -> None:
-    from striate.score.interval import wilson
-    from striate.score.paired import verdict
+    from striate.metrics.interval import wilson
+    from striate.metrics.paired import verdict
 
     found = made.paired
     num = found.num_images

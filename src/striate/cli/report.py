@@ -11,7 +11,7 @@ from rich.table import Table
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
-    from striate.score.report import RunReport
+    from striate.report.render import RunReport
 
 
 def report(
@@ -42,10 +42,10 @@ def report(
 
     Example:  [bold]striate report runs/a runs/b -o report.html[/]
     """
-    from striate import job
+    from striate.report.write import write_report
 
     with Listener() as listener:
-        result = job.write_report(
+        result = write_report(
             runs,
             output,
             data=data or None,
@@ -73,7 +73,7 @@ def report(
 
 
 def _cells(run: "RunReport") -> tuple[str, str, str, str]:
-    from striate.score.metrics import Scores
+    from striate.metrics.scores import Scores
 
     seed = "-" if run.seed is None else str(run.seed)
     scores = run.test

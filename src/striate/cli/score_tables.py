@@ -7,10 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from striate.score.by_class import ClassScore
-    from striate.score.metrics import Scores
-    from striate.score.multilabel import MultiLabelScores
-    from striate.score.suspects import Suspect
+    from striate.metrics.by_class import ClassScore
+    from striate.metrics.multilabel import MultiLabelScores
+    from striate.metrics.scores import Scores
+    from striate.metrics.suspects import Suspect
 
 Order = Literal["class", "hardest"]
 
@@ -69,7 +69,7 @@ def class_rows(scores: "Scores | MultiLabelScores") -> list[dict[str, str | int 
         scores: of either kind. With several labels an image, each class also has its average precision and
             the threshold that the other rates are counted at.
     """
-    from striate.score.multilabel import MultiLabelScores
+    from striate.metrics.multilabel import MultiLabelScores
 
     rows: list[dict[str, str | int | float | None]] = []
     for k, entry in enumerate(scores.per_class):
@@ -98,7 +98,7 @@ def confusion_pairs(scores: "Scores", n: int) -> Table:
         scores: of images with one label each.
         n: how many at most.
     """
-    from striate.score.metrics import top_confusions
+    from striate.metrics.scores import top_confusions
 
     table = _new_table("class", "called", "images", "of the class", left=2)
     found = top_confusions(scores.confusion, n)
@@ -112,7 +112,7 @@ def confusion_pairs(scores: "Scores", n: int) -> Table:
 
 def imbalance_line(scores: "Scores | MultiLabelScores") -> Text:
     """Say in a sentence or two how many images the classes have, and what always naming one would reach."""
-    from striate.score.metrics import Scores
+    from striate.metrics.scores import Scores
 
     if not any(entry.num_images for entry in scores.per_class):
         return Text("No image carries a label.")
@@ -178,7 +178,7 @@ def suspects_table(suspects: Sequence["Suspect"], classes: Sequence[str]) -> Tab
     """Lay out images to look at: label, what the network would call them, and how sure it is.
 
     Args:
-        suspects: of ``striate.score.suspects``.
+        suspects: of ``striate.metrics.suspects``.
         classes: the class names.
     """
     table = _new_table("image", "label", "suggested", "p(label)", "p(suggested)", "loss", left=3)
@@ -227,7 +227,7 @@ def _chosen(scores: "Scores | MultiLabelScores", order: Order, all_classes: bool
 
 
 def _hardest_first(scores: "Scores | MultiLabelScores") -> list["ClassScore"]:
-    from striate.score.metrics import Scores, hardest_classes
+    from striate.metrics.scores import Scores, hardest_classes
 
     if isinstance(scores, Scores):
         filled = list(hardest_classes(scores, len(scores.per_class)))

@@ -70,12 +70,12 @@ def serve(
     from striate.serve.http.requirements import check_serve
 
     check_serve()
-    from striate.job import open_bundle
     from striate.serve.engine import open_engine
     from striate.serve.http.limits import Limits
     from striate.serve.http.server import is_local
     from striate.serve.http.server import serve as run
     from striate.serve.http.service import printable_net
+    from striate.weights.open import open_bundle
 
     limits = Limits(
         request_mb=max_request_mb,

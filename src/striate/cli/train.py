@@ -12,7 +12,7 @@ from striate.cli.show import Listener, err, out, percent
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from striate.job import TrainResult
+    from striate.training.result import TrainResult
 
 
 def train(
@@ -91,7 +91,8 @@ def train(
 
     Example:  [bold]striate train --resume runs/lenet5-digits-20260101-120000[/]
     """
-    from striate import job
+    from striate.training.train import resume as run_resume
+    from striate.training.train import train as run_train
 
     if resume is not None:
         given = [word for word, value in (("NET", net), ("--data", data), ("--out", run)) if value]
@@ -109,7 +110,7 @@ def train(
                 f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}"
             )
         with Listener() as listener:
-            result = job.resume(resume, checkpoint_s=checkpoint_seconds, progress=listener)
+            result = run_resume(resume, checkpoint_s=checkpoint_seconds, progress=listener)
     else:
         if net is None:
             raise UsageError("expected the name of a network: striate train lenet5_modern --data digits")
@@ -123,7 +124,7 @@ def train(
                 raise UsageError(f"--snapshots sets {key} itself: leave out --set {key}={changes[key]}")
             changes |= {"schedule": "cyclic", "cycles": str(snapshots)}
         with Listener() as listener:
-            result = job.train(
+            result = run_train(
                 net,
                 data,
                 recipe=recipe,
@@ -147,7 +148,7 @@ def train(
 
 
 def _print(result: "TrainResult") -> None:
-    from striate.score.metrics import Scores
+    from striate.metrics.scores import Scores
 
     parts = ", ".join(f"{count:,} {name}" for name, count in result.num_images.items() if count)
     out.print(

@@ -41,7 +41,7 @@ def show(
 
     Example:  [bold]striate weights show VGG_ILSVRC_16_layers.caffemodel[/]
     """
-    from striate.job import open_weights
+    from striate.weights.convert_file import open_weights
     from striate.weights.layouts import guess, nearest, network_in
 
     with Listener() as listener:
@@ -115,8 +115,8 @@ def convert(
 
     Example:  [bold]striate weights convert runs/mine resnet18.pth --to torchvision[/]
     """
-    from striate.job import convert_weights, export_torchvision
     from striate.nets import find
+    from striate.weights.convert_file import convert_weights, export_torchvision
 
     if to not in ("bundle", "torchvision"):
         raise UsageError(f"expected --to bundle or torchvision, got {to!r}")
@@ -215,8 +215,8 @@ def _print_facts(file: "WeightFile", fitting: tuple[str, ...], close: "Nearest |
 def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
     """Say in words what a bundle holds; what is damaged in its metadata is left out."""
     from striate.core.errors import StriateError
-    from striate.data.layout import printable
     from striate.data.preprocess import Preprocessing
+    from striate.data.source import printable
     from striate.weights.weight_file import short
 
     arguments, metrics, data, recipe, versions, pictures = (
@@ -320,7 +320,7 @@ def _ingredients(file: "WeightFile") -> list[dict[str, Any]]:
 
 
 def _print_ingredients(file: "WeightFile") -> None:
-    from striate.data.layout import counted
+    from striate.data.source import counted
     from striate.weights.weight_file import short
 
     if not (found := _ingredients(file)):

@@ -22,7 +22,7 @@ from typing import IO, Final, cast
 
 from striate.core.errors import BrokenImageError, DataError
 from striate.core.progress import Progress, silent
-from striate.data.layout import MAX_FILE_BYTES, Source, arrange, counted, printable
+from striate.data.source import MAX_FILE_BYTES, Source, arrange, counted, printable
 
 MAX_MEMBERS: Final = 5_000_000
 """The most members that an archive may have."""

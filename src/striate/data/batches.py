@@ -65,7 +65,7 @@ def ordered_map(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pictures:
+class Loader:
     """The images of one split, on their way to a network.
 
     Attributes:
@@ -92,14 +92,14 @@ class Pictures:
         return -(-len(self.members) // self.batch_images)
 
 
-def in_order(pictures: Pictures) -> Iterator[Batch]:
+def in_order(pictures: Loader) -> Iterator[Batch]:
     """Yield every image once, in the source's order, unchanged by augmentation."""
     chunks = np.split(pictures.members, range(pictures.batch_images, len(pictures), pictures.batch_images))
     return ordered_map(lambda members: _plain_batch(pictures, members), chunks, pictures.threads)
 
 
 def shuffled(
-    pictures: Pictures,
+    pictures: Loader,
     augmentation: Augmentation,
     colours: ColourStatistics,
     *,
@@ -125,13 +125,13 @@ def shuffled(
     )
 
 
-def num_training_batches(pictures: Pictures) -> int:
+def num_training_batches(pictures: Loader) -> int:
     """Say how many batches ``shuffled`` yields in an epoch."""
     lone = pictures.batch_images > 1 and len(pictures) > 1 and len(pictures) % pictures.batch_images == 1
     return pictures.num_batches - int(lone)
 
 
-def canvases(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8]:
+def canvases(pictures: Loader, members: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the training canvases of some images, from the store if any; ``N x H x W x C`` uint8."""
     dataset = pictures.dataset
     if dataset.store is not None:
@@ -142,7 +142,7 @@ def canvases(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8
     )
 
 
-def network_pixels(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np.uint8]:
+def network_pixels(pictures: Loader, members: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return what the network sees before normalisation: ``N x H x W x C`` uint8, RGB order."""
     pre = pictures.preprocessing
     pixels = canvases(pictures, members)
@@ -151,17 +151,17 @@ def network_pixels(pictures: Pictures, members: NDArray[np.int64]) -> NDArray[np
     return np.stack([centre(image, pre.height_px, pre.width_px, pre.fill) for image in pixels])
 
 
-def _labels(pictures: Pictures, members: NDArray[np.int64]) -> torch.Tensor:
+def _labels(pictures: Loader, members: NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(pictures.dataset.source.labels[members])
 
 
-def _plain_batch(pictures: Pictures, members: NDArray[np.int64]) -> Batch:
+def _plain_batch(pictures: Loader, members: NDArray[np.int64]) -> Batch:
     pixels = torch.from_numpy(network_pixels(pictures, members))
     return Batch(normalise(pixels, pictures.preprocessing), _labels(pictures, members), members)
 
 
 def _training_batch(
-    pictures: Pictures,
+    pictures: Loader,
     augmentation: Augmentation,
     colours: ColourStatistics,
     members: NDArray[np.int64],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from striate.core.errors import BrokenImageError, DataError
 from striate.core.progress import Progress, silent
-from striate.data.layout import MAX_FILE_BYTES, Source, arrange, printable
+from striate.data.source import MAX_FILE_BYTES, Source, arrange, printable
 
 
 def open_folder(folder: Path, *, name: str, progress: Progress = silent) -> Source:

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.layout import NO_SPLIT, SPLIT_NAMES, Source, counted
 from striate.data.scan import Broken, Scan
+from striate.data.source import NO_SPLIT, SPLIT_NAMES, Source, counted
 from striate.data.split import content_groups
 
 MAX_LISTED: Final = 100

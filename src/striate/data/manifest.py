@@ -13,7 +13,7 @@ import numpy as np
 from striate.core.errors import DataError
 from striate.core.progress import Progress, silent
 from striate.data.folders import read_image_file
-from striate.data.layout import NO_SPLIT, Source, counted, printable, split_number, unique_names
+from striate.data.source import NO_SPLIT, Source, counted, printable, split_number, unique_names
 
 _MANIFESTS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 

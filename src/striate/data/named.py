@@ -20,7 +20,7 @@ from striate.data.cifar import CIFAR10, CIFAR100, Release, find_cifar, read_cifa
 from striate.data.download import RemoteFile, download
 from striate.data.folders import open_folder
 from striate.data.idx import read_idx
-from striate.data.layout import NO_SPLIT, Source
+from striate.data.source import NO_SPLIT, Source
 from striate.data.unite import unite
 
 _DIGITS = tuple("0123456789")

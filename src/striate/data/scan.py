@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.devices import cores
+from striate.core.compute import cores
 from striate.core.errors import BrokenImageError
 from striate.core.progress import Progress, silent
 from striate.data.decode import MAX_PIXELS, decode_sized
-from striate.data.layout import Source
+from striate.data.source import Source
 
 DIGEST_BYTES: Final = 16
 """Length of a content hash (BLAKE2b, 128 bits)."""

@@ -8,9 +8,9 @@ from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.archives import is_archive, open_archive_source
 from striate.data.folders import open_folder
-from striate.data.layout import Source, printable
 from striate.data.manifest import is_manifest, open_manifest
 from striate.data.named import NAMES, open_named
+from striate.data.source import Source, printable
 from striate.data.unite import unite
 
 __all__ = ["Source", "open_source"]

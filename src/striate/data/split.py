@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import UsageError
-from striate.data.layout import NO_SPLIT, SPLIT_NAMES
+from striate.data.source import NO_SPLIT, SPLIT_NAMES
 
 
 @dataclass(frozen=True, slots=True)

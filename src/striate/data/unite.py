@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from striate.core.errors import DataError
-from striate.data.layout import Source, printable, unique_names
+from striate.data.source import Source, printable, unique_names
 
 
 def unite(parts: Sequence[Source], *, name: str | None = None) -> Source:

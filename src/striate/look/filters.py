@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from striate.anatomy import Anatomy, Layer, trace
 from striate.core.errors import UsageError
 from striate.look.layers import find_layer
-from striate.nets.parts import PartialConv2d
+from striate.nets.modules import PartialConv2d
 
 ColourOrder = Literal["RGB", "BGR"]
 

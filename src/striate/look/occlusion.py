@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from striate.core.devices import Precision, autocast_dtype
+from striate.core.compute import Precision, autocast_dtype
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing, normalise
-from striate.look.changed import Changed, plan
+from striate.look.incremental import Changed, plan
 from striate.look.layers import find_layer, untouched
 from striate.look.top import TopLayer, top_layer
 

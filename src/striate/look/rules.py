@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from striate.core.errors import UsageError
-from striate.nets.parts import LocalResponseNorm
+from striate.nets.modules import LocalResponseNorm
 
 Rule = Literal["deconvnet", "gradient", "guided"]
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from striate.look.heat import heat_panel
+from striate.look.amount_panels import heat_panel
 from striate.look.picture import Panel
 from striate.look.saliency import magnitude
 from striate.look.sanity import Stage

@@ -31,8 +31,8 @@ from striate.nets import (
     zfnet,
 )
 from striate.nets.entry import NetEntry
+from striate.nets.modules import PartialConv2d
 from striate.nets.notation import Notation
-from striate.nets.parts import PartialConv2d
 
 __all__ = [
     "NETS",

@@ -9,7 +9,7 @@ from torch import nn
 from striate.core.arithmetic import output_size
 from striate.core.errors import InputSizeError, UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain, LocalResponseNorm
+from striate.nets.modules import Chain, LocalResponseNorm
 
 BIASED = ("conv2", "conv4", "conv5", "fc6", "fc7")
 """The layers whose biases do not start from zero, so that their ReLUs see positive inputs at first."""

@@ -6,7 +6,7 @@ Layer names: conv1, relu1, pool1 to conv3, relu3, pool3, then fc10.
 from torch import nn
 
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 INPUT_SHAPE = (3, 32, 32)
 

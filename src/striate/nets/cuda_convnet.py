@@ -7,7 +7,7 @@ non-linearity, which the file writes inside a layer, is a layer here: relu1 to r
 from torch import nn
 
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 INPUT_SHAPE = (3, 32, 32)
 

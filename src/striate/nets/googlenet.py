@@ -15,7 +15,7 @@ from torch.nn import functional
 from striate.core.arithmetic import output_size
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import LocalResponseNorm, check_input
+from striate.nets.modules import LocalResponseNorm, check_input
 
 AUXILIARY_WEIGHT = 0.3
 AUXILIARY_DROPOUT = 0.7

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 INPUT_SHAPE = (3, 28, 28)
 

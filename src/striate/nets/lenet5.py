@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain, PartialConv2d, RbfOutput, ScaledTanh, Subsampling, draw_lecun
+from striate.nets.modules import Chain, PartialConv2d, RbfOutput, ScaledTanh, Subsampling, draw_lecun
 
 INPUT_SHAPE = (1, 32, 32)
 

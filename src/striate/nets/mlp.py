@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 LEAKY_RELU_SLOPE = 0.1
 """Slope of the leaky ReLU for negative sums, as lectured: ``max(0.1 x, x)``."""

@@ -12,7 +12,7 @@ from torch import nn
 from striate.core.arithmetic import output_size
 from striate.core.errors import InputSizeError, UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 
 def nin_cifar10(num_classes: int = 10, *, dropout: float = 0.5) -> Chain:

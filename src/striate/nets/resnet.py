@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import (
+from striate.nets.modules import (
     Chain,
     ResidualBlock,
     ShortcutOption,

@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain, ResidualBlock, plain_block, start_residual
+from striate.nets.modules import Chain, ResidualBlock, plain_block, start_residual
 
 INPUT_SHAPE = (3, 32, 32)
 RESIDUAL_DEPTHS = (20, 32, 44, 56, 110, 1202)

@@ -12,7 +12,7 @@ from torch import nn
 from striate.core.arithmetic import output_size
 from striate.core.errors import InputSizeError, UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain, LocalResponseNorm
+from striate.nets.modules import Chain, LocalResponseNorm
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Output channels of every convolution of blocks 1 to 5, in all columns of Table 1."""

@@ -9,7 +9,7 @@ from torch import nn
 from striate.core.arithmetic import output_size
 from striate.core.errors import InputSizeError, UsageError
 from striate.nets.entry import NetEntry
-from striate.nets.parts import Chain, LocalResponseNorm
+from striate.nets.modules import Chain, LocalResponseNorm
 
 
 def zfnet(num_classes: int = 1000, *, input_px: int = 224, dropout: float = 0.5) -> Chain:

@@ -7,7 +7,6 @@ the docstring, and name it below.
 import difflib
 
 from striate.core.errors import UsageError
-from striate.fit.recipe import Recipe
 from striate.recipes import (
     alexnet,
     digits,
@@ -23,6 +22,7 @@ from striate.recipes import (
     vgg16,
     zfnet,
 )
+from striate.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE

@@ -18,7 +18,7 @@ hand.
 Command: ``striate train alexnet --data FOLDER --recipe alexnet``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="alexnet",

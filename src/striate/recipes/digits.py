@@ -10,7 +10,7 @@ What striate reaches, with seeds, spread, time and hardware: docs/results.md.
 Command: ``striate train lenet5_modern --data digits --recipe digits``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="digits",

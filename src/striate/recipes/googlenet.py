@@ -19,7 +19,7 @@ at hand.
 Command: ``striate train googlenet --data FOLDER --recipe googlenet``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="googlenet",

@@ -15,7 +15,7 @@ validation set and tests the last weights; so does this recipe (``val_fraction``
 Command: ``striate train lenet5 --data mnist --recipe lenet5``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="lenet5",

@@ -21,7 +21,7 @@ here.
 Command: ``striate train nin_cifar10 --data cifar10 --recipe nin_cifar10``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="nin_cifar10",

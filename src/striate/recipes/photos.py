@@ -8,7 +8,7 @@ the test, where the folder has no such parts.
 Command: ``striate train resnet20 --data FOLDER --recipe photos``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="photos",

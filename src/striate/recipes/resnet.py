@@ -16,7 +16,7 @@ is not at hand.
 Command: ``striate train resnet50 --data FOLDER --recipe resnet``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="resnet",

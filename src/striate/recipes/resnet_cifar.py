@@ -15,7 +15,7 @@ until the training error is below 80 %: ``--set warmup_epochs=1`` stands in for 
 Command: ``striate train resnet20 --data cifar10 --recipe resnet_cifar``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="resnet_cifar",

@@ -14,7 +14,7 @@ here: ImageNet is not at hand.
 Command: ``striate train vgg16 --data FOLDER --recipe vgg16``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="vgg16",

@@ -16,7 +16,7 @@ not at hand.
 Command: ``striate train zfnet --data FOLDER --recipe zfnet``
 """
 
-from striate.fit.recipe import Recipe
+from striate.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     name="zfnet",

@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
-from striate.nets.parts import LocalResponseNorm
-from striate.serve.intel import import_openvino
+from striate.nets.modules import LocalResponseNorm
+from striate.serve.import_openvino import import_openvino
 
 
 def convert(graph: nn.Module, preprocessing: Preprocessing) -> Any:

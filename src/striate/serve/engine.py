@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.devices import DeviceChoice, pick_device, pick_precision
+from striate.core.compute import DeviceChoice, pick_device, pick_precision
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, read_graph
 from striate.serve.engine_openvino import OpenvinoEngine
 from striate.serve.engine_torch import TorchEngine
 from striate.serve.graph import FromPixels
-from striate.serve.intel import has_openvino
+from striate.serve.import_openvino import has_openvino
 from striate.weights.bundle import Bundle
 
 EngineChoice = Literal["auto", "torch", "openvino"]

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.core.devices import has_bf16
+from striate.core.compute import has_bf16
 from striate.core.errors import UsageError
 from striate.serve.graph import check_pixels
-from striate.serve.intel import import_openvino, own_signal_stack
+from striate.serve.import_openvino import import_openvino, own_signal_stack
 
 
 class _Running(NamedTuple):

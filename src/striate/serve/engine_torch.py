@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from striate.core.devices import Precision, autocast_dtype
+from striate.core.compute import Precision, autocast_dtype
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
+from striate.serve.cuda_graph_runner import Graphed
 from striate.serve.cuda_graphs import CudaMachine, Forward, exact_fp32
 from striate.serve.graph import FromPixels, check_pixels
-from striate.serve.graphed import Graphed
 
 
 class TorchEngine:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.serve.intel import import_openvino, own_signal_stack
+from striate.serve.import_openvino import import_openvino, own_signal_stack
 
 
 def openvino_versions() -> dict[str, str]:

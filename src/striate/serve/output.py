@@ -20,7 +20,7 @@ from typing import IO, Any, Literal, Protocol
 
 from striate.core.atomic import write_text_atomic
 from striate.core.errors import DataError, UsageError, WriteError
-from striate.data.layout import printable
+from striate.data.source import printable
 from striate.serve.pipeline import Item
 from striate.serve.predict import Prediction
 

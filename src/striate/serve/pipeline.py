@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.devices import cores
+from striate.core.compute import cores
 from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
 from striate.data.decode import decode_sized

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.devices import DeviceChoice
+from striate.core.compute import DeviceChoice
 from striate.core.errors import BrokenImageError, UsageError
 from striate.data.archives import is_archive, open_archive
 from striate.data.folders import read_image_file
-from striate.data.layout import has_image_extension, printable
+from striate.data.source import has_image_extension, printable
 from striate.serve.engine import (
     Engine,
     EngineChoice,

@@ -1,120 +1,202 @@
-"""Post-training quantization: an int8 version of a trained network for OpenVINO."""
+"""From a bundle to a bundle with an int8 network in it, if that is as good."""
 
-import logging
-import sys
-import tempfile
-from contextlib import redirect_stdout
-from importlib.metadata import version
-from importlib.util import find_spec
-from io import StringIO
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from striate.core.errors import UsageError
+from striate.core.compute import describe_machine
+from striate.core.errors import AccuracyError, BundleError, DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.serve.convert_openvino import convert, response_norms
+from striate.core.random import permutation
+from striate.core.writable import check_target
+from striate.data.batches import network_pixels
+from striate.data.dataset import Dataset
+from striate.data.members import loader_for
+from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check_split
+from striate.metrics.paired import Paired, paired
+from striate.serve.convert_openvino import convert, read_graph
+from striate.serve.engine_openvino import OpenvinoEngine
 from striate.serve.graph import FromPixels
-from striate.serve.intel import import_openvino, own_signal_stack
-from striate.weights.bundle import Bundle
+from striate.serve.nncf import check_nncf, quantize_network, quantize_versions
+from striate.weights.bundle import Bundle, save_bundle, with_graphs
+from striate.weights.open import open_bundle, refuse_not_finite
+
+_ORDER = 4001  # the random stream of the choice of calibration images
 
 
-def check_nncf() -> None:
-    """Refuse where a package is missing.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizeResult:
+    """An int8 network that was written, and what it cost.
 
-    Raises:
-        UsageError: openvino or nncf is not installed.
+    Attributes:
+        path: the bundle with fp32 weights and int8 network.
+        bundle: the same as it was written; ``metrics["int8"]`` holds what is here.
+        measure: ``"top-1"``, or ``"all labels right"`` for several labels an image.
+        paired: fp32 (A) against int8 (B) on the same held-out images.
+        split: which images these were, in words.
+        num_calibration_images: images that ranges were measured on.
+        calibration: which images these were, in words.
+        versions: of what quantized.
     """
-    missing = [name for name in ("openvino", "nncf") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"quantizing needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+
+    path: Path
+    bundle: Bundle
+    measure: str
+    paired: Paired
+    split: str
+    num_calibration_images: int
+    calibration: str
+    versions: dict[str, str]
 
 
-def quantize_versions() -> dict[str, str]:
-    """Return the versions of what quantizes."""
-    return {name: version(name) for name in ("nncf", "openvino")}
+def quantize_bundle(
+    bundle: str | Path,
+    data: DataChoice,
+    out: str | Path,
+    *,
+    calibration_images: int = 300,
+    max_drop_points: float = 0.5,
+    split: Split = "auto",
+    batch_images: int = 16,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> QuantizeResult:
+    """Add an int8 network to a bundle, unless it answers worse on held-out images than is allowed.
 
-
-@own_signal_stack()
-def quantize_network(
-    net: nn.Module, bundle: Bundle, pixels: NDArray[np.uint8], *, progress: Progress = silent
-) -> dict[str, bytes]:
-    """Make an int8 version of a network; equal input gives equal bytes.
-
-    Convolutions and matrix products get int8 weights (symmetric, one scale for each output channel) and 8-bit
-    inputs, whose ranges are measured on the given images; biases are then shifted so that each layer's mean
-    output on these images stays what it was. Everything else stays in floating point.
+    Calibration images are drawn from the training images, else from the validation images; where all images
+    are measured on, from these, and they are then left out of the measurement. Both networks run on OpenVINO.
 
     Args:
-        net: the network of ``open_bundle``, in eval mode, on the CPU.
-        bundle: gives the preprocessing.
-        pixels: ``M x H x W x C`` uint8 images to measure ranges on, at least one; a few hundred are enough.
-        progress: told about stage ``"calibrate"``.
-
-    Returns:
-        ``int8.xml`` and ``int8.bin``: an OpenVINO graph from ``pixels`` to ``logits``.
+        bundle: file or run folder. Its fp32 weights stay, so that every other command takes the new one.
+        data: labelled images, as in ``train``.
+        out: bundle to write, ``.safetensors``.
+        calibration_images: how many images to measure ranges on, at least 1.
+        max_drop_points: how many percentage points of accuracy may be lost, 0 or more.
+        split: what to measure on: ``auto``, ``train``, ``val``, ``test`` or ``all``, as in
+            ``evaluate_bundle``.
+        batch_images: images in a forward pass of the measurement.
+        strict: a broken image is an error.
+        force: whether to replace a file that is there.
+        progress: listener.
 
     Raises:
-        UsageError: openvino or nncf is not installed.
-
-    Paper: B. Jacob et al., "Quantization and training of neural networks for efficient
-        integer-arithmetic-only inference", CVPR 2018 (the arithmetic); M. Nagel et al., "Data-free
-        quantization through weight equalization and bias correction", ICCV 2019, section 4.2 (the bias
-        correction). Both as NNCF does them.
+        AccuracyError: int8 loses more than is allowed; nothing was written.
+        BundleError: the bundle is damaged, or int8 answers with NaN.
+        DataError: the classes differ, or there are too few images.
+        UsageError: a number out of range, a missing package, or a file in the way.
+        WriteError: the bundle can't be written.
     """
-    check_nncf()
-    ov = import_openvino()
-    nncf = _import_nncf()
-    model = convert(FromPixels(net, bundle.preprocessing).eval(), bundle.preprocessing)
-    model.set_friendly_name("int8")
-    _number_operations(model)
-
-    with redirect_stdout(StringIO()):  # NNCF draws bars of its own
-        small = nncf.quantize(
-            model,
-            nncf.Dataset(list(range(len(pixels))), lambda place: _one(pixels, place, progress)),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(pixels),
-            fast_bias_correction=True,
-            # 8 bits would be too few for squares.
-            ignored_scope=nncf.IgnoredScope(names=response_norms(model)),
+    if calibration_images < 1 or batch_images < 1 or not 0 <= max_drop_points <= 100:
+        raise UsageError(
+            f"expected at least 1 calibration image, at least 1 image in a batch and 0 to 100 points of drop,"
+            f" got {calibration_images}, {batch_images} and {max_drop_points:g}"
         )
-    _number_operations(small)
-    with tempfile.TemporaryDirectory(prefix="striate-") as folder:
-        path = Path(folder) / "int8.xml"
-        ov.save_model(small, str(path), compress_to_fp16=False)
-        return {"int8.xml": path.read_bytes(), "int8.bin": path.with_suffix(".bin").read_bytes()}
+    check_split(split)
+    path = Path(out)
+    check_target(path, (".safetensors",), force)
+    check_nncf()
+    net, record = open_bundle(bundle)
+    refuse_not_finite([(bundle, record)])
+    labelled = LabelledImages(data, split, strict, progress)
+    dataset, members, words = labelled.of(record)
+    calibration, held_out, origin = _choose(dataset, members, calibration_images)
+    if len(held_out) < len(members):
+        words += f", less the {len(calibration):,} calibrated on"
+    pictures = loader_for(dataset, held_out, record.preprocessing, batch_images, torch.device("cpu"))
+    graphs = quantize_network(net, record, network_pixels(pictures, calibration), progress=progress)
+
+    full = OpenvinoEngine(
+        convert(FromPixels(net, record.preprocessing).eval(), record.preprocessing), "fp32", batch_images
+    )
+    small = OpenvinoEngine(read_graph(graphs["int8.xml"], graphs["int8.bin"]), "int8", batch_images)
+    right: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]] = []
+    for start in range(0, len(held_out), batch_images):
+        part = held_out[start : start + batch_images]
+        pixels, labels = network_pixels(pictures, part), dataset.source.labels[part]
+        right.append((_right(full.logits(pixels), labels), _right(small.logits(pixels), labels)))
+        progress("evaluate", start + len(part), len(held_out))
+    found = paired(*(np.concatenate(one) for one in zip(*right, strict=True)))
+    measure = "all labels right" if record.multi_label else "top-1"
+    _check_drop(found, measure, max_drop_points, len(calibration))
+
+    versions = quantize_versions()
+    machine = describe_machine(torch.device("cpu"))
+    metrics: dict[str, Any] = {
+        "measure": measure,
+        "accuracy_fp32": found.accuracy_a,
+        "accuracy_int8": found.accuracy_b,
+        "drop": 0.0 - found.difference,  # never -0
+        "drop_interval": [0.0 - found.high, 0.0 - found.low],
+        "level": found.level,
+        "num_images": found.num_images,
+        "split": words,
+        "calibration_images": len(calibration),
+        "calibration": origin,
+        "versions": versions,
+        "processor": machine["processor"],
+    }
+    made = with_graphs(replace(record, metrics={**record.metrics, "int8": metrics}), graphs)
+    save_bundle(made, path)
+    return QuantizeResult(
+        path=path,
+        bundle=made,
+        measure=measure,
+        paired=found,
+        split=words,
+        num_calibration_images=len(calibration),
+        calibration=origin,
+        versions=versions,
+    )
 
 
-def _one(pixels: NDArray[np.uint8], place: int, progress: Progress) -> NDArray[np.uint8]:
-    progress("calibrate", place + 1, len(pixels))
-    return pixels[place : place + 1]
+def _choose(
+    dataset: Dataset, members: NDArray[np.int64], wanted: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Return the images to calibrate on, those to measure on, which share none, and the first in words."""
+    for name, part in (("training", dataset.splits.train), ("validation", dataset.splits.val)):
+        others = np.setdiff1d(part, members)
+        if len(others):
+            chosen = np.sort(others[permutation(len(others), 0, _ORDER)[:wanted]])
+            return chosen, members, f"{name} images of {dataset.source.name}"
+    if len(members) < 2:
+        raise DataError(
+            f"{dataset.source.name}: expected images to calibrate on and others to measure on, got"
+            f" {len(members)} in all: name more with --data"
+        )
+    order = members[permutation(len(members), 0, _ORDER)]
+    number = min(wanted, len(members) // 2)
+    return np.sort(order[:number]), np.sort(order[number:]), f"images of {dataset.source.name}"
 
 
-def _number_operations(model: Any) -> None:
-    """Name operations by their place: OpenVINO numbers them by how many a process has made so far."""
-    for place, operation in enumerate(model.get_ordered_ops()):
-        operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
+def _right(logits: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which images are answered rightly: the class, or every label."""
+    if not np.isfinite(logits).all():
+        raise BundleError(
+            "the network answers with NaN or infinity: train it again, with a lower learning rate"
+        )
+    if labels.ndim == 1:
+        answer: NDArray[np.bool_] = logits.argmax(1) == labels
+        return answer
+    every: NDArray[np.bool_] = ((logits > 0) == (labels > 0.5)).all(1)
+    return every
 
 
-def _import_nncf() -> ModuleType:
-    """Import NNCF without its telemetry and its messages.
-
-    NNCF reports to Google Analytics through the package ``openvino_telemetry``; without that package it
-    uses a stub of its own (see ``serve.intel``).
-    """
-    telemetry = [name for name in ("openvino_telemetry",) if name not in sys.modules]
-    try:
-        for name in telemetry:
-            sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
-        import nncf
-    finally:
-        for name in telemetry:
-            sys.modules.pop(name, None)
-    nncf.set_log_level(logging.ERROR)
-    module: ModuleType = nncf
-    return module
+def _check_drop(found: Paired, measure: str, allowed: float, num_calibration: int) -> None:
+    drop = -100 * found.difference
+    if drop > allowed + 1e-9:
+        few = -100 * found.high <= allowed
+        better = (
+            "so few images can't tell: measure on more (--data)"
+            if few
+            else f"calibrate on more than {num_calibration} images (--calibration-images)"
+        )
+        raise AccuracyError(
+            f"int8 loses {drop:.2f} points of {measure} on {found.num_images:,} images (95% interval"
+            f" {-100 * found.high:z.2f} to {-100 * found.low:z.2f}) where {allowed:g} are allowed, and was"
+            f" not written: {better}, or allow more (--max-drop)"
+        )

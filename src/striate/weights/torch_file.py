@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 
 from striate.core.errors import BundleError
-from striate.weights.rehearsal import (
+from striate.weights.pickle_check import (
     MAX_PICKLE_BYTES,
     BadPickleError,
     CodeInPickleError,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from striate.core.errors import BundleError
-from striate.data.layout import printable
+from striate.data.source import printable
 
 Kind = Literal["striate bundle", "torch", "safetensors", "caffe", "matconvnet", "onnx", "openvino"]
 """The file formats, by the program that writes them."""

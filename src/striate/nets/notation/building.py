@@ -5,6 +5,7 @@ from dataclasses import replace
 from torch import nn
 
 from striate.core.errors import UsageError
+from striate.nets.modules import Chain, LocalResponseNorm, ScaledTanh
 from striate.nets.notation.layers import (
     Activation,
     BatchNorm,
@@ -18,7 +19,6 @@ from striate.nets.notation.layers import (
 )
 from striate.nets.notation.record import Notation
 from striate.nets.notation.volumes import Volume, num_values
-from striate.nets.parts import Chain, LocalResponseNorm, ScaledTanh
 
 
 def build(notation: Notation, num_classes: int | None = None) -> Chain:

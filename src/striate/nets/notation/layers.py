@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from striate.core.errors import UsageError
-from striate.nets.parts import Chain
+from striate.nets.modules import Chain
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 100_000

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from striate.core.errors import UsageError
+from striate.nets.modules import Chain, LocalResponseNorm, PartialConv2d, RbfOutput, ScaledTanh, Subsampling
 from striate.nets.notation.layers import (
     Activation,
     BatchNorm,
@@ -19,7 +20,6 @@ from striate.nets.notation.layers import (
 )
 from striate.nets.notation.record import Notation
 from striate.nets.notation.volumes import Volume, after, num_values
-from striate.nets.parts import Chain, LocalResponseNorm, PartialConv2d, RbfOutput, ScaledTanh, Subsampling
 
 _EPS = 1e-5
 _MOMENTUM = 0.1

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.devices import cores
+from striate.core.compute import cores
 from striate.core.errors import BrokenImageError, UsageError
 from striate.data.decode import decode_sized
 from striate.data.file_format import image_format

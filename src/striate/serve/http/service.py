@@ -35,7 +35,7 @@ _App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message
 
 
 class Service:
-    """Answers requests with one network.
+    """Predictions requests with one network.
 
     Attributes:
         bundle: what is served.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from striate.data.layout import printable
+from striate.data.source import printable
 from striate.serve.http.limits import Limits
 
 Reason = Literal["queue", "memory", "time", "stopping", "size", "type", "body"]

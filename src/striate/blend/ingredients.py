@@ -1,0 +1,273 @@
+"""What goes into a blend: bundles by name, the snapshots of runs, and the images they are judged on."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.blend.average import state_digest
+from striate.core.errors import DataError, UsageError
+from striate.core.progress import Progress, silent
+from striate.core.random import permutation
+from striate.data.batches import Loader
+from striate.data.dataset import Dataset, open_dataset
+from striate.data.members import loader_for
+from striate.data.preprocess import Preprocessing
+from striate.data.sources import open_source
+from striate.data.split import make_splits
+from striate.evaluation.labelled import with_classes
+from striate.recipes.recipe import Recipe
+from striate.weights.bundle import Bundle, load_bundle
+from striate.weights.open import refuse_not_finite
+from striate.weights.run_folder import RunFolder, snapshot_files
+
+HeldOut = Literal["auto", "val", "train"]
+
+_CARVED = 0.1  # share of the training images to choose by where there are no validation images
+_NO_RECORD = 0.1  # held out for choosing, and for the test, where no ingredient says what it was trained on
+_STATISTICS = 2001  # the random stream that picks images for batch norm's statistics
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ingredient:
+    """A bundle that goes into a blend.
+
+    Attributes:
+        name: short, and its own among the ingredients: the run's name, or the file's.
+        path: the file.
+        bundle: what it holds.
+        digest: of its tensors (``state_digest``).
+    """
+
+    name: str
+    path: Path
+    bundle: Bundle
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlendImages:
+    """The images that blends are made and judged with. Indices are into each dataset's source.
+
+    Attributes:
+        datasets: one for each ingredient, in its geometry and with its order of classes.
+        train: images that batch norm's statistics are measured on.
+        held_out: images that choose; never the test images.
+        test: images that nothing was chosen by; may be empty.
+        held_out_words: which the held-out images are.
+        notes: what to know before trusting the figures.
+    """
+
+    datasets: tuple[Dataset, ...]
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    test: NDArray[np.int64]
+    held_out_words: str
+    notes: tuple[str, ...]
+
+
+def gather(paths: Sequence[str | Path], *, snapshots: bool = False) -> tuple[Ingredient, ...]:
+    """Load the bundles of a blend.
+
+    Args:
+        paths: bundles and run folders, at least one.
+        snapshots: take a run folder's snapshots, in their order, instead of its selected weights.
+
+    Raises:
+        UsageError: ``snapshots``, and a path is no run folder or holds none.
+        BundleError: a bundle can't be read, or its network has diverged.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        files += snapshots_of(path) if snapshots else [path / "model.safetensors" if path.is_dir() else path]
+    names = _names(files)
+    found = []
+    for file, name in zip(files, names, strict=True):
+        bundle = load_bundle(file)
+        refuse_not_finite([(file, bundle)])
+        found.append(Ingredient(name, file, bundle, state_digest(bundle.state)))
+    return tuple(found)
+
+
+def snapshots_of(run: Path) -> list[Path]:
+    """List a run's snapshots in the order in which they were taken.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = list(snapshot_files(RunFolder(run)))
+    if not found:
+        raise UsageError(
+            f"expected a run folder with snapshots, got {run}, which holds none: train it with --snapshots 5"
+        )
+    return found
+
+
+def open_images(
+    ingredients: Sequence[Ingredient],
+    data: str | Path | Sequence[str | Path],
+    *,
+    held_out: HeldOut = "auto",
+    progress: Progress = silent,
+) -> BlendImages:
+    """Open the images that choose and test blends of these ingredients.
+
+    Splits are as the ingredients' trainings made them. Where their recipes held out different shares, the
+    smallest are taken: such images were held out from every one of them.
+
+    Args:
+        ingredients: at least one.
+        data: as in ``train``.
+        held_out: images to choose by: ``val``; ``train`` cuts a tenth of the training images, by their
+            content; ``auto`` takes ``val`` where there are such images, else ``train``.
+        progress: listener.
+
+    Raises:
+        UsageError: the test images were asked for, or something else that there is not.
+        DataError: no usable images, or other classes than the ingredients'.
+    """
+    if held_out in ("test", "all"):
+        raise UsageError(
+            f"expected images to choose by other than the test images, got --held-out {held_out}: a blend"
+            " that was chosen by the test images has no honest accuracy; use --held-out val"
+        )
+    if held_out not in get_args(HeldOut):
+        raise UsageError(f"expected --held-out auto, val or train, got {held_out!r}")
+    source = open_source(data if isinstance(data, str | Path) else list(data), progress=progress)
+    fractions, notes = _fractions(ingredients)
+    datasets: list[Dataset] = []
+    opened: dict[object, Dataset] = {}
+    for ingredient in ingredients:
+        own = with_classes(source, ingredient.bundle)
+        geometry = _geometry(ingredient.bundle.preprocessing)
+        key = (own.classes, geometry)
+        if key not in opened:
+            opened[key] = open_dataset(
+                own, geometry, val_fraction=fractions[0], test_fraction=fractions[1], progress=progress
+            )
+        datasets.append(opened[key])
+    first = datasets[0]
+    train, val, test = first.splits.train, first.splits.val, first.splits.test
+    words = f"{len(val):,} validation images"
+    if held_out == "val" and not len(val):
+        raise DataError(
+            f"{source.name}: no ingredient left validation images out of its training: use --held-out train"
+        )
+    if held_out == "train" or not len(val):
+        train, val = _carve(first)
+        words = f"{len(val):,} of the training images"
+        notes.append(
+            f"the held-out images are {words}, which the ingredients were trained on too: better train them"
+            " with --set val_fraction=0.1"
+        )
+    strangers = [
+        one.name
+        for one in ingredients
+        if one.bundle.data.get("fingerprint") not in (None, first.fingerprint)
+        and one.bundle.recipe
+        and _own_fractions(one) == fractions
+    ]
+    if strangers:
+        notes.append(
+            f"trained on other data than this: {', '.join(strangers)}; some of these images may have been"
+            " among them"
+        )
+    return BlendImages(tuple(datasets), train, val, test, words, tuple(notes))
+
+
+def statistics_pictures(
+    images: BlendImages,
+    preprocessing: Preprocessing,
+    num_images: int,
+    batch_images: int,
+    seed: int,
+    device: torch.device,
+) -> Loader:
+    """Choose training images for batch norm's statistics: up to ``num_images``, mixed, in whole batches."""
+    dataset = images.datasets[0]
+    if not len(images.train):
+        raise DataError(
+            f"{dataset.source.name}: expected training images to measure batch norm's statistics on, got"
+            " none: name data with a training part, or keep the averaged statistics with --no-batch-norm"
+        )
+    num = min(num_images, len(images.train))
+    num -= num % batch_images if num > batch_images else 0
+    chosen = images.train[permutation(len(images.train), seed, _STATISTICS)[:num]]
+    return loader_for(dataset, chosen, preprocessing, batch_images, device)
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Give each file a short name of its own."""
+    short = []
+    for file in files:
+        place = file.absolute()
+        if place.stem == "model":
+            short.append(place.parent.name)
+        elif place.parent.name == "snapshots":
+            short.append(f"{place.parent.parent.name}/{place.stem}")
+        elif place.stem == "last":
+            short.append(f"{place.parent.name}/last")
+        else:
+            short.append(place.stem)
+    if len(set(short)) == len(short):
+        return short
+    if len({file.absolute() for file in files}) < len(files):  # a file that is named twice
+        return [f"{name} ({turn})" for turn, name in enumerate(short, 1)]
+    common = os.path.commonpath([str(file.absolute().parent) for file in files])
+    return [os.path.relpath(file.absolute(), common) for file in files]
+
+
+def _own_fractions(ingredient: Ingredient) -> tuple[float, float]:
+    recipe = Recipe.from_json(ingredient.bundle.recipe)
+    return recipe.val_fraction, recipe.test_fraction
+
+
+def _fractions(ingredients: Sequence[Ingredient]) -> tuple[tuple[float, float], list[str]]:
+    """Return shares (validation, test) that every training held out, and what to say about them."""
+    known = [_own_fractions(one) for one in ingredients if one.bundle.recipe]
+    if not known:
+        return (_NO_RECORD, _NO_RECORD), [
+            "no ingredient tells what it was trained on: some of these images may have been among them"
+        ]
+    smallest = (min(val for val, _ in known), min(test for _, test in known))
+    notes = []
+    if len(set(known)) > 1:
+        notes.append(
+            "the ingredients held out different shares of the images: those that all of them held out are"
+            " used"
+        )
+    return smallest, notes
+
+
+def _carve(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the training images into nine tenths and one tenth, by content."""
+    train = dataset.splits.train
+    if not len(train):
+        raise DataError(
+            f"{dataset.source.name}: expected validation or training images to choose by, got none: name data"
+            " with more than a test part"
+        )
+    parts = make_splits(
+        dataset.source.labels[train],
+        dataset.scan.digests[train],
+        np.zeros(len(train), np.int8),
+        val_fraction=_CARVED,
+        test_fraction=0.0,
+    )
+    if not len(parts.val):
+        raise DataError(
+            f"{dataset.source.name}: expected enough images to hold some out, got {len(train)}: use"
+            " more images"
+        )
+    return train[parts.train], train[parts.val]
+
+
+def _geometry(preprocessing: Preprocessing) -> Preprocessing:
+    """Leave out what happens after the pixels are stored."""
+    channels = preprocessing.channels
+    return replace(preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels, colour_order="RGB")

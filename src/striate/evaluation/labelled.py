@@ -1,0 +1,141 @@
+"""Which labelled images a network is measured on: read once, split, with the classes as it numbers them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.core.errors import DataError, UsageError
+from striate.core.progress import Progress
+from striate.data.dataset import Dataset, open_dataset
+from striate.data.sources import Source, open_source
+from striate.recipes.recipe import Recipe
+from striate.weights.bundle import Bundle
+
+Split = Literal["auto", "train", "val", "test", "all"]
+DataChoice = str | Path | Sequence[str | Path]
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that there is not.
+
+    Raises:
+        UsageError: it is none of ``Split``.
+    """
+    if split not in get_args(Split):
+        raise UsageError(f"expected a split out of {', '.join(get_args(Split))}; got {split!r}")
+
+
+class LabelledImages:
+    """Labelled images, read once for all networks that cut them alike.
+
+    Args:
+        data: as in ``train``; None if it turns out that none are needed.
+        split: which of them; ``auto`` as in ``evaluate_bundle``.
+        strict: a broken image is an error.
+        progress: listener.
+    """
+
+    def __init__(self, data: DataChoice | None, split: Split, strict: bool, progress: Progress) -> None:
+        self.data = data
+        self.split = split
+        self.strict = strict
+        self.progress = progress
+        self._source: Source | None = None
+        self._datasets: dict[tuple[Any, ...], Dataset] = {}
+
+    def source(self) -> Source:
+        """Return the images with their own classes.
+
+        Raises:
+            UsageError: no data were named.
+        """
+        if self._source is None:
+            if self.data is None:
+                raise UsageError("expected labelled images, got none: --data DATA, as for `striate train`")
+            where = self.data if isinstance(self.data, str | Path) else list(self.data)
+            self._source = open_source(where, progress=self.progress)
+        return self._source
+
+    def of(self, record: Bundle) -> tuple[Dataset, NDArray[np.int64], str]:
+        """Return the images for a network, which of them, and these in words.
+
+        Raises:
+            DataError: the classes differ, or the split is empty.
+        """
+        recipe = Recipe.from_json(record.recipe) if record.recipe else None
+        fractions = (recipe.val_fraction, recipe.test_fraction) if recipe else (0.0, 0.0)
+        shape = replace(record.preprocessing, mean=(0.0,) * record.preprocessing.channels)
+        shape = replace(shape, std=(1.0,) * record.preprocessing.channels, colour_order="RGB")
+        key = (shape, fractions, record.classes, record.multi_label)
+        if key not in self._datasets:
+            self._datasets.clear()  # kept pixels of one size at a time
+            self._datasets[key] = open_dataset(
+                with_classes(self.source(), record),
+                shape,
+                val_fraction=fractions[0],
+                test_fraction=fractions[1],
+                strict=self.strict,
+                progress=self.progress,
+            )
+        dataset = self._datasets[key]
+        return (dataset, *_choose_split(dataset, record, self.split))
+
+
+def _choose_split(dataset: Dataset, record: Bundle, split: Split) -> tuple[NDArray[np.int64], str]:
+    parts = {"train": dataset.splits.train, "val": dataset.splits.val, "test": dataset.splits.test}
+    everything = np.sort(np.concatenate(list(parts.values())))
+    if split == "all":
+        return everything, "all images"
+    if split != "auto":
+        if not len(parts[split]):
+            there = ", ".join(f"{name} {len(members):,}" for name, members in parts.items() if len(members))
+            raise DataError(
+                f"{dataset.source.name}: its {split} split is empty (there are: {there}): choose with --split"
+            )
+        return parts[split], f"{split} split"
+    trained_on_this = record.data.get("fingerprint") == dataset.fingerprint
+    official = set(np.unique(dataset.source.splits).tolist())
+    for code, name in ((2, "test"), (1, "val")):
+        if len(parts[name]) and (code in official or trained_on_this):
+            made = "" if code in official else " (held out from this bundle's training)"
+            return parts[name], f"{name} split{made}"
+    if trained_on_this:
+        return everything, "all images, those it was trained on included: this says nothing about new images"
+    return (
+        everything,
+        "all images (the source names no test part; some may be among those the bundle was trained on)",
+    )
+
+
+def with_classes(source: Source, record: Bundle) -> Source:
+    """Renumber a source's labels to the bundle's classes.
+
+    Raises:
+        DataError: the source has a class that the bundle does not know, or labels of the other kind.
+    """
+    if source.multi_label != record.multi_label:
+        kinds = ("one label an image", "several labels an image")
+        raise DataError(
+            f"{source.name}: expected {kinds[record.multi_label]}, as the bundle was trained, got"
+            f" {kinds[source.multi_label]}: use data of the same kind"
+        )
+    if source.classes == record.classes:
+        return source
+    unknown = sorted(set(source.classes) - set(record.classes))
+    if unknown:
+        raise DataError(
+            f"{source.name}: the bundle knows {len(record.classes)} classes and not {', '.join(unknown[:5])}"
+            f"{' ...' if len(unknown) > 5 else ''}: use images of its classes"
+            f" ({', '.join(record.classes[:5])} ...)"
+        )
+    place = np.array([record.classes.index(name) for name in source.classes], np.int64)
+    if source.labels.ndim == 1:
+        labels: NDArray[Any] = place[source.labels]
+    else:
+        labels = np.zeros((len(source.labels), len(record.classes)), np.float32)
+        labels[:, place] = source.labels
+    return replace(source, labels=labels, classes=record.classes)

@@ -1,1 +1,0 @@
-"""How networks learn: recipe, optimizer, schedule, averaging, loop, checkpoint, run folder."""

@@ -1,1 +1,0 @@
-"""How well a network does: metrics with their intervals, evaluation, the report."""
