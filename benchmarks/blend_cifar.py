@@ -32,10 +32,11 @@ from typing import Any
 
 import numpy as np
 
-from striate.blend.ensemble import ensemble, right
+from striate.blend.ensemble import ensemble
 from striate.blend.merge_bundles import soup_bundles
-from striate.core.compute import describe_machine, pick_device
-from striate.evaluation.measure import answers_of
+from striate.core.compute import pick_device
+from striate.core.environment import describe_machine
+from striate.evaluation.measure import evaluate
 from striate.evaluation.protocol import Protocol
 from striate.metrics.interval import wilson
 from striate.metrics.predictions import Predictions
@@ -123,7 +124,7 @@ class Experiment:
         if not file.exists():
             print(f"asking {where} ({protocol})", file=sys.stderr, flush=True)
             shown = Protocol(kind=protocol)  # type: ignore[arg-type]
-            save_answers(answers_of(bundle, self.options.data, protocol=shown, split="test"), file)
+            save_answers(evaluate(bundle, self.options.data, protocol=shown, split="test").answers, file)
         return load_answers(file)
 
     def soup(self, name: str, kind: str, bundles: Sequence[Path], seed: int) -> Path:
@@ -156,7 +157,7 @@ class Table:
 
     def add(self, method: str, answers: Predictions, passes: int, command: str) -> None:
         """Add a seed's answers to a method."""
-        correct = right(answers)
+        correct = answers.correct
         self.rows.setdefault(method, []).append(float(correct.mean()))
         self.passes[method] = passes
         self.commands.setdefault(method, command)
@@ -165,7 +166,7 @@ class Table:
 
     def add_mean(self, method: str, several: Sequence[Predictions], command: str) -> None:
         """Add the mean accuracy of several networks that are used one at a time."""
-        self.rows.setdefault(method, []).append(float(np.mean([right(one).mean() for one in several])))
+        self.rows.setdefault(method, []).append(float(np.mean([one.correct.mean() for one in several])))
         self.passes[method] = 1
         self.commands.setdefault(method, command)
 

@@ -12,7 +12,8 @@ import time
 
 import torch
 
-from striate.core.compute import Precision, describe_machine, has_bf16
+from striate.core.compute import Precision, has_bf16
+from striate.core.environment import describe_machine
 from striate.look.occlusion import OcclusionMaps, occlude, places
 from striate.nets import build
 

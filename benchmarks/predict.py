@@ -154,9 +154,9 @@ def _quantized(net: Any, bundle: Any, network: str, folder: Path, cache: Path) -
 
     import numpy as np
 
+    from striate.data.find import find_images
     from striate.serve.nncf import quantize_network
     from striate.serve.pipeline import prepare
-    from striate.serve.predict import find_images
 
     kept = [cache / f"{network}.{suffix}" for suffix in ("int8.xml", "int8.bin")]
     if not all(path.exists() for path in kept):
@@ -175,8 +175,9 @@ def _classifier(way: str, network: str, folder: Path, cache: Path) -> Callable[[
     import torch
 
     if way.startswith("striate"):
+        from striate.data.find import find_images
         from striate.serve.engine import open_engine
-        from striate.serve.predict import find_images, predict_with
+        from striate.serve.predict import predict_with
 
         net, bundle = _bundle(network)
         precision: Any = way.split()[1]

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.core.compute import Precision, autocast_dtype, describe_machine, has_bf16
+from striate.core.compute import Precision, autocast_dtype, has_bf16
+from striate.core.environment import describe_machine
 from striate.data.preprocess import Preprocessing
 from striate.data.source import has_image_extension
 from striate.data.sources import Source, open_source

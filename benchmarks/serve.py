@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.core.compute import describe_machine
+from striate.core.environment import describe_machine
+from striate.data.find import find_images
 from striate.data.preprocess import Preprocessing
 from striate.nets import build, find
-from striate.serve.predict import find_images
 from striate.weights.bundle import Bundle, save_bundle
 
 CLIENTS = 8

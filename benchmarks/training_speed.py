@@ -20,7 +20,8 @@ import torch
 from usual_loop import Loader as PeerPictures
 from usual_loop import bare_step_rate, run_epoch
 
-from striate.core.compute import autocast_dtype, describe_machine, pick_precision
+from striate.core.compute import autocast_dtype, pick_precision
+from striate.core.environment import describe_machine
 from striate.data.batches import Loader
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
@@ -70,7 +71,7 @@ def compare(
     members = dataset.splits.train[: options.images or None]
     colours = colour_statistics(dataset, members)
     pre = replace(for_network(canvas, shape), mean=colours.mean, std=colours.std)
-    pictures = Loader(dataset=dataset, members=members, preprocessing=pre, batch_images=128, threads=0)
+    pictures = Loader(dataset=dataset, indices=members, preprocessing=pre, batch_images=128, threads=0)
     labels = np.asarray(source.labels)[members]
 
     pixels = np.stack([np.asarray(image) for image in peer_images(source, members)])

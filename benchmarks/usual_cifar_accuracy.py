@@ -18,7 +18,7 @@ from train_cifar import transform
 from training_speed import peer_images
 from usual_loop import Loader, transforms
 
-from striate.core.compute import describe_machine
+from striate.core.environment import describe_machine
 from striate.data.source import SPLIT_NAMES
 from striate.data.sources import open_source
 from striate.metrics.scores import wilson

@@ -6,7 +6,6 @@ from typing import Any
 from striate.core.version import __version__
 
 _HOME = {
-    "answers_of": ("evaluation.measure", "answers_of"),
     "measure": ("evaluation.measure", "measure"),
     "report": ("report.write", "write_report"),
     "train": ("training.train", "train"),
@@ -18,7 +17,7 @@ _HOME = {
     "calibrate": ("evaluation.calibrate", "calibrate_bundle"),
     "compare_runs": ("evaluation.compare_runs", "compare_runs"),
     "resume": ("training.train", "resume"),
-    "evaluate": ("evaluation.measure", "evaluate_bundle"),
+    "evaluate": ("evaluation.measure", "evaluate"),
     "export": ("serve.export", "export_bundle"),
     "quantize": ("serve.quantize", "quantize_bundle"),
     "open_bundle": ("weights.open", "open_bundle"),

@@ -158,7 +158,7 @@ def test_the_prediction_is_what_fit_allocates(tmp_path) -> None:
     training = {
         "train": Loader(
             dataset=dataset,
-            members=members,
+            indices=members,
             preprocessing=for_network(canvas, (1, 8, 8)),
             batch_images=64,
             threads=0,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from striate.blend.ensemble import ensemble, right
+from striate.blend.ensemble import ensemble
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.metrics.predictions import Predictions
 
@@ -56,7 +56,7 @@ def test_several_labels():
     expected = np.mean([expit(m.logits.astype(np.float64)) for m in members], axis=0)
     np.testing.assert_allclose(made.probabilities(), expected, rtol=1e-4)
     all_right = ((expected > 0.5) == (members[0].labels > 0.5)).all(1)
-    assert right(made).tolist() == all_right.tolist()
+    assert made.correct.tolist() == all_right.tolist()
 
 
 def test_order_of_images_and_members_changes_nothing():
@@ -69,7 +69,7 @@ def test_order_of_images_and_members_changes_nothing():
 
 def test_one_member_answers_as_alone():
     alone = answers(0)
-    assert right(ensemble([alone])).tolist() == (alone.logits.argmax(1) == alone.labels).tolist()
+    assert ensemble([alone]).correct.tolist() == (alone.logits.argmax(1) == alone.labels).tolist()
 
 
 def test_refusals():

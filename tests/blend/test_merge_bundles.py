@@ -15,10 +15,10 @@ from scipy.special import softmax
 import striate
 from striate.blend.average import state_digest
 from striate.blend.ensemble_bundles import ensemble_bundles
+from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
-from striate.data.batches import in_order
+from striate.data.batches import in_order, loader_for
 from striate.data.dataset import fit_preprocessing, for_network, open_dataset
-from striate.data.members import loader_for
 from striate.data.sources import open_source
 from striate.metrics.predictions_file import load_answers
 from striate.nets import build
@@ -61,7 +61,7 @@ def children(family):
 
 
 def accuracy(bundle, split):
-    return striate.evaluate(bundle, "digits", split=split, precision="fp32").evaluation.scores.top1
+    return striate.evaluate(bundle, "digits", split=split, compute=Compute(precision="fp32")).scores.top1
 
 
 def metadata(path):
@@ -162,15 +162,14 @@ def test_ensemble_is_the_numpy_mean(family, children, tmp_path):
     saved = tmp_path / "answers.csv"
     members = [family / "parent", children[0], family / "stranger"]
     result = striate.ensemble(members, "digits", save=saved, precision="fp32")
-    answers = [striate.evaluate(m, "digits", split="test", precision="fp32") for m in members]
-    heat = [load_bundle(m).temperature for m in members]
-    p = [
-        softmax(a.evaluation.logits.astype(np.float64) / t, axis=1)
-        for a, t in zip(answers, heat, strict=True)
+    answers = [
+        striate.evaluate(m, "digits", split="test", compute=Compute(precision="fp32")) for m in members
     ]
+    heat = [load_bundle(m).temperature for m in members]
+    p = [softmax(a.answers.logits.astype(np.float64) / t, axis=1) for a, t in zip(answers, heat, strict=True)]
     mean = np.mean(p, axis=0)
     np.testing.assert_allclose(result.answers.probabilities(), mean, rtol=1e-4, atol=1e-7)
-    labels = answers[0].evaluation.labels
+    labels = answers[0].answers.labels
     assert result.ensemble.accuracy == (mean.argmax(1) == labels).mean()
     singles = [(q.argmax(1) == labels).mean() for q in p]
     assert [m.accuracy for m in result.members] == singles
@@ -199,7 +198,7 @@ def test_ensemble_of_other_architectures_and_preprocessing(family, tmp_path):
     result = striate.ensemble(paths, "digits", of="logits", precision="fp32")
     logits = []
     for path in paths:
-        found = striate.evaluate(path, "digits", split="test", precision="fp32").evaluation
+        found = striate.evaluate(path, "digits", split="test", compute=Compute(precision="fp32")).answers
         bundle = load_bundle(path)
         columns = [bundle.classes.index(name) for name in "0123456789"]
         logits.append(found.logits[:, columns] / bundle.temperature)
@@ -389,7 +388,7 @@ def test_a_mixture_that_is_one_ingredient_keeps_its_temperature(family, children
     assert (alone.temperature, load_bundle(out).temperature) == (2.0, 2.0)
     measured = striate.average(children[:2], out, weights=[0, 1], data="digits", force=True)
     assert (measured.temperature, load_bundle(out).temperature) == (3.0, 3.0)
-    assert measured.num_held_out == len(striate.evaluate(children[0], "digits", split="val").files)
+    assert measured.num_held_out == len(striate.evaluate(children[0], "digits", split="val").answers.files)
     assert not any("not calibrated" in note for note in (*alone.notes, *measured.notes))
     mixed = striate.average(children[:2], out, force=True)
     assert (mixed.temperature, load_bundle(out).temperature) == (1.0, 1.0)

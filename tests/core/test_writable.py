@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from striate.core.errors import UsageError
-from striate.core.writable import check_target
+from striate.core.writable import check_writable
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from striate.core.writable import check_target
 )
 def test_another_ending_is_refused_with_a_better_name(tmp_path, name, better):
     with pytest.raises(UsageError, match=f"write {tmp_path / better}$"):
-        check_target(tmp_path / name, (".safetensors",), False)
+        check_writable(tmp_path / name, (".safetensors",), False)
 
 
 def test_what_is_read_is_not_written_even_by_force(tmp_path):
@@ -25,5 +25,5 @@ def test_what_is_read_is_not_written_even_by_force(tmp_path):
     for source in (run, run / "model.safetensors"):
         for target in (run / "model.safetensors", link):
             with pytest.raises(UsageError, match=f"than {source}, got that one"):
-                check_target(target, (".safetensors",), True, sources=[Path("nowhere"), source])
-    check_target(run / "other.safetensors", (".safetensors",), False, sources=[run])
+                check_writable(target, (".safetensors",), True, sources=[Path("nowhere"), source])
+    check_writable(run / "other.safetensors", (".safetensors",), False, sources=[run])

@@ -34,7 +34,7 @@ def opened(folder, **options):
 def pictures(dataset, threads=0, **changes):
     base = Loader(
         dataset=dataset,
-        members=dataset.splits.train,
+        indices=dataset.splits.train,
         preprocessing=for_network(CANVAS, (3, 16, 16)),
         batch_images=5,
         threads=threads,
@@ -94,11 +94,11 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(folder):
 def test_a_lone_last_image_is_left_out_of_training_only(folder):
     dataset = opened(folder)
     colours = colour_statistics(dataset, dataset.splits.train)
-    few = pictures(dataset, members=dataset.splits.train[:11])
+    few = pictures(dataset, indices=dataset.splits.train[:11])
     assert sum(len(b.indices) for b in shuffled(few, Augmentation(), colours, seed=0, epoch=0)) == 10
     assert num_training_batches(few) == 2
     assert sum(len(b.indices) for b in in_order(few)) == 11
-    assert num_training_batches(pictures(dataset, members=dataset.splits.train[:1])) == 1
+    assert num_training_batches(pictures(dataset, indices=dataset.splits.train[:1])) == 1
 
 
 def test_in_order_against_plain_pillow(folder):

@@ -10,8 +10,10 @@ from PIL import Image
 from scipy.optimize import minimize_scalar
 
 import striate
+from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
-from striate.serve.predict import find_images, predict
+from striate.data.find import find_images
+from striate.serve.predict import predict
 from striate.weights.bundle import load_bundle, save_bundle
 
 SETTINGS = {"batch_images": "64", "val_fraction": "0.1", "test_fraction": "0.2", "lr": "0.05"}
@@ -26,7 +28,7 @@ def trained(tmp_path_factory):
 
 def best_temperature(run) -> tuple[float, float]:
     """Let scipy find the temperature, and its loss, on the validation images."""
-    found = striate.evaluate(run, "digits", split="val", precision="fp32").evaluation
+    found = striate.evaluate(run, "digits", split="val", compute=Compute(precision="fp32")).answers
     logits, labels = torch.tensor(found.logits, dtype=torch.float64), torch.tensor(found.labels)
     best = minimize_scalar(
         lambda t: torch.nn.functional.cross_entropy(logits / t, labels).item(),
@@ -46,9 +48,7 @@ def test_training_leaves_a_fitted_temperature(trained):
     assert record["nll_after"] == pytest.approx(nll, rel=1e-6)
     assert record["nll_after"] < record["nll_before"]
     assert record["split"] == "val"
-    assert (
-        record["num_images"] == striate.evaluate(trained, "digits", split="val").evaluation.scores.num_images
-    )
+    assert record["num_images"] == striate.evaluate(trained, "digits", split="val").scores.num_images
 
 
 def test_few_or_no_validation_images_leave_it_at_one(tmp_path):
@@ -77,7 +77,7 @@ def test_it_is_written_into_the_bundle_and_nothing_else_changes(trained, tmp_pat
     assert after.metrics["calibration"]["ece_after"] == result.fit.after.ece
     assert all(torch.equal(after.state[name], raw.state[name]) for name in raw.state)
     assert replace(after, temperature=1.0, metrics={"epoch": 3}, state={}) == replace(raw, state={})
-    tested = striate.evaluate(target, "digits", split="test", precision="fp32").evaluation
+    tested = striate.evaluate(target, "digits", split="test", compute=Compute(precision="fp32")).answers
     assert result.test_before.nll == pytest.approx(tested.scores.loss, rel=1e-5)
     assert result.test_after.nll < result.test_before.nll
     again = striate.calibrate(target, "digits", precision="fp32")

@@ -138,12 +138,12 @@ def test_several_labels_count_as_right_when_all_are(tmp_path):
 def test_runs_are_compared_on_the_images_that_their_training_held_out(runs):
     found = striate.compare_runs([runs[0], runs[2]])
     alone = striate.evaluate(runs[2], "digits")
-    assert found.num_images == alone.evaluation.scores.num_images
-    assert found.entrants[1].accuracy == pytest.approx(alone.evaluation.scores.top1)
+    assert found.num_images == alone.scores.num_images
+    assert found.entrants[1].accuracy == pytest.approx(alone.scores.top1)
     assert [one.seed for one in found.entrants] == [0, 0]
     bundle = load_bundle(runs[2])
-    scaled = torch.tensor(alone.evaluation.logits) / bundle.temperature
-    nats = torch.nn.functional.cross_entropy(scaled, torch.tensor(alone.evaluation.labels)).item()
+    scaled = torch.tensor(alone.answers.logits) / bundle.temperature
+    nats = torch.nn.functional.cross_entropy(scaled, torch.tensor(alone.answers.labels)).item()
     assert found.entrants[1].loss == pytest.approx(nats, rel=1e-5)
     assert found.pairs[0].paired.difference < 0  # at a rate of 0.0001 nothing is learnt in two epochs
 
@@ -178,7 +178,9 @@ def test_where_recipes_held_out_different_shares_the_common_images_are_taken(run
     striate.train("mlp1", "digits", out=tmp_path / "less", epochs=1, settings=settings)
     small = striate.evaluate(tmp_path / "less", "digits")
     found = striate.compare_runs([runs[0], tmp_path / "less"])
-    assert found.num_images == len(small.files) < len(striate.evaluate(runs[0], "digits").files)
+    assert (
+        found.num_images == len(small.answers.files) < len(striate.evaluate(runs[0], "digits").answers.files)
+    )
     assert "not all networks were tested on the same images" in found.notes[0]
 
 
@@ -221,7 +223,7 @@ def test_a_network_that_diverged_is_named(runs, tmp_path):
 def test_a_file_of_a_calibrated_network_has_its_temperature(runs, tmp_path):
     hot = tmp_path / "hot.safetensors"
     save_bundle(replace(load_bundle(runs[0]), temperature=2.0), hot)
-    save_answers(striate.answers_of(hot, "digits"), tmp_path / "saved.csv")
+    save_answers(striate.evaluate(hot, "digits").answers, tmp_path / "saved.csv")
     found = striate.compare_runs([hot, tmp_path / "saved.csv", runs[0]], "digits")
     losses = [one.loss for one in found.entrants]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

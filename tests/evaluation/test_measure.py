@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 import striate.evaluation.labelled as labelled
+from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
-from striate.data.preprocess import Preprocessing
-from striate.evaluation.measure import answers_of, evaluate_bundle, measure
+from striate.data.preprocess import Preprocessing, to_pixels
+from striate.evaluation.measure import evaluate, measure
 from striate.evaluation.protocol import Protocol
+from striate.metrics.interval import wilson
 from striate.metrics.predictions_file import save_answers
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
@@ -42,15 +44,28 @@ def bundle(path, *, seed=0, classes=("cat", "dog", "owl"), resize_px=36, **chang
     return path
 
 
-def test_single_is_what_evaluate_bundle_says(photos, tmp_path):
-    path = bundle(tmp_path / "a.safetensors")
-    expected = evaluate_bundle(path, photos, precision="fp32")
-    found = answers_of(path, photos, precision="fp32")
-    assert np.array_equal(found.logits, expected.evaluation.logits)
-    assert found.files == expected.files
-    assert found.labels.tolist() == expected.evaluation.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert found.split == expected.split
-    assert found.classes == ("cat", "dog", "owl")
+def test_what_is_measured_is_what_plain_torch_answers(photos, tmp_path):
+    path = bundle(tmp_path / "a.safetensors", temperature=1.7)
+    found = evaluate(path, photos, compute=Compute(precision="fp32"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = build("lenet5_modern", num_classes=3).eval()
+    files = sorted(file for file in photos.glob("*/?.png"))
+    pre = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=36, mean=(0.5,), std=(0.3,))
+    pixels = [to_pixels(np.asarray(Image.open(file)), pre)[:, :, 0] for file in files]
+    images = (torch.tensor(np.stack(pixels))[:, None] / 255 - 0.5) / 0.3
+    with torch.no_grad():
+        logits = net(images)
+    assert found.answers.logits == pytest.approx(logits.numpy(), abs=1e-5)
+    assert found.answers.files == tuple(f"{file.parent.name}/{file.name}" for file in files)
+    assert found.answers.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    truth = torch.tensor([0] * 4 + [1] * 4 + [2] * 4)
+    nats = torch.nn.functional.cross_entropy(logits.double() / 1.7, truth)
+    assert found.loss == pytest.approx(nats.item(), rel=1e-5)
+    correct = int((logits.argmax(1) == truth).sum())
+    assert found.top1 == correct / 12
+    assert found.top1_interval == wilson(correct, 12)
+    assert found.answers.classes == ("cat", "dog", "owl")
 
 
 def test_flip_is_the_mean_of_two_bundles_answers(photos, tmp_path):
@@ -60,9 +75,9 @@ def test_flip_is_the_mean_of_two_bundles_answers(photos, tmp_path):
         target = tmp_path / "mirrored" / file.parent.name / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(target)
-    plain = answers_of(path, photos, precision="fp32").probabilities()
-    mirror = answers_of(path, tmp_path / "mirrored", precision="fp32").probabilities()
-    both = answers_of(path, photos, protocol=FLIP, precision="fp32").probabilities()
+    plain = evaluate(path, photos, compute=Compute(precision="fp32")).answers.probabilities()
+    mirror = evaluate(path, tmp_path / "mirrored", compute=Compute(precision="fp32")).answers.probabilities()
+    both = evaluate(path, photos, protocol=FLIP, compute=Compute(precision="fp32")).answers.probabilities()
     assert both == pytest.approx((plain + mirror) / 2, abs=1e-5)
 
 
@@ -71,13 +86,13 @@ def test_several_networks_and_protocols_read_the_data_once(photos, tmp_path, mon
     real = labelled.open_dataset
     monkeypatch.setattr(labelled, "open_dataset", lambda *a, **k: calls.append(1) or real(*a, **k))
     paths = [bundle(tmp_path / "a.safetensors"), bundle(tmp_path / "b.safetensors", seed=1)]
-    found = measure(paths, photos, protocols=[Protocol(), TEN], precision="fp32")
+    found = measure(paths, photos, protocols=[Protocol(), TEN], compute=Compute(precision="fp32"))
     assert len(calls) == 1
     assert [(one.source, one.protocol) for one in found] == [
         (str(path), protocol) for path in paths for protocol in (Protocol(), TEN)
     ]
     for one in found:
-        alone = answers_of(one.source, photos, protocol=one.protocol, precision="fp32")
+        alone = evaluate(one.source, photos, protocol=one.protocol, compute=Compute(precision="fp32")).answers
         assert alone.logits == pytest.approx(one.answers.logits, abs=1e-5)
         assert [file for file, _ in one.broken] == ["owl/broken.png"]
         assert one.images_per_s > 0
@@ -95,7 +110,7 @@ def test_several_networks_and_protocols_read_the_data_once(photos, tmp_path, mon
 
 def test_classes_in_another_order_keep_their_numbers(photos, tmp_path):
     path = bundle(tmp_path / "a.safetensors", classes=("owl", "wolf", "cat", "dog"))
-    found = answers_of(path, photos)
+    found = evaluate(path, photos).answers
     assert found.classes == ("owl", "wolf", "cat", "dog")
     assert found.labels.tolist() == [2] * 4 + [3] * 4 + [0] * 4
 
@@ -104,7 +119,7 @@ def test_classes_in_another_order_keep_their_numbers(photos, tmp_path):
 def test_a_file_of_predictions_needs_no_data(photos, tmp_path, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
-    first = answers_of(bundle(tmp_path / "a.safetensors"), photos, protocol=TEN)
+    first = evaluate(bundle(tmp_path / "a.safetensors"), photos, protocol=TEN).answers
     save_answers(first, tmp_path / f"kept{suffix}")
     again = measure([tmp_path / f"kept{suffix}"])[0]
     assert again.protocol is None
@@ -121,24 +136,24 @@ def test_a_network_by_name_has_random_weights_for_the_classes_of_the_data(photos
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not any(one.trained for one in found)
     assert found[0].answers.logits.shape == (12, 3)
-    assert np.array_equal(found[0].answers.logits, answers_of("lenet5_modern", photos).logits)
+    assert np.array_equal(found[0].answers.logits, evaluate("lenet5_modern", photos).answers.logits)
 
 
 def test_what_can_not_be_used_is_said(photos, tmp_path):
     path = bundle(tmp_path / "a.safetensors")
-    with pytest.raises(UsageError, match="--data DATA"):
-        answers_of(path)
+    with pytest.raises(UsageError, match="`data`"):
+        evaluate(path)
     with pytest.raises(BundleError, match=r"lenet6: no such file.*did you mean lenet5"):
-        answers_of("lenet6", photos)
+        evaluate("lenet6", photos)
     with pytest.raises(BundleError, match="no such file"):
-        answers_of("runs/lenet5", photos)
+        evaluate("runs/lenet5", photos)
     with pytest.raises(DataError, match=r"none.csv: no such file"):
-        answers_of(tmp_path / "none.csv")
+        evaluate(tmp_path / "none.csv")
     with pytest.raises(UsageError, match="at least 32 px, the network's input, got 20"):
-        answers_of(path, photos, protocol=Protocol(kind="dense", scales_px=(20,)))
+        evaluate(path, photos, protocol=Protocol(kind="dense", scales_px=(20,)))
     with pytest.raises(UsageError, match="expected a split"):
-        answers_of(path, photos, split="half")
+        evaluate(path, photos, split="half")
     with pytest.raises(UsageError, match="at least one network"):
         measure([], photos)
     with pytest.raises(DataError, match="can't be decoded"):
-        answers_of(path, photos, strict=True)
+        evaluate(path, photos, strict=True)

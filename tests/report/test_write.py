@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 
 import striate
 from striate.core.errors import CheckpointError, DataError, UsageError
-from striate.evaluation.measure import evaluate_bundle
+from striate.evaluation.measure import evaluate
 from striate.metrics.predictions import Predictions
 from striate.metrics.predictions_file import save_answers
 from striate.report.write import write_report
@@ -130,19 +130,19 @@ def test_a_bundle_alone_has_no_curves(runs, photos, tmp_path):
 
 
 def test_predictions_make_a_page(runs, photos, tmp_path):
-    found = evaluate_bundle(runs[0], photos)
+    found = evaluate(runs[0], photos)
     answers = Predictions(
         name="kept",
-        classes=found.evaluation.scores.classes,
+        classes=found.scores.classes,
         files=found.files,
-        labels=found.evaluation.labels,
-        logits=found.evaluation.logits,
+        labels=found.answers.labels,
+        logits=found.answers.logits,
         split=found.split,
     )
     save_answers(answers, tmp_path / "kept.csv")
     result = write_report([tmp_path / "kept.csv"], tmp_path / "kept.html")
     page = result.page.read_text()
-    assert result.runs[0].test.top1 == found.evaluation.scores.top1
+    assert result.runs[0].test.top1 == found.scores.top1
     assert "Made from predictions alone" in page
     assert "How it learned" not in page
     both = page_of(runs[0], tmp_path / "kept.csv", out=tmp_path / "both.html")

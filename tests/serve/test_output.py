@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from striate.core.errors import DataError, UsageError
+from striate.data.find import Item
 from striate.serve.output import CsvRows, JsonRows, open_predictions, rows_for
-from striate.serve.pipeline import Item
 from striate.serve.predict import Prediction
 
 ABOUT = {"bundle": "blake2b 00", "paths": ["photos"], "topk": 2, "precision": "fp32"}

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 
 from striate.core.errors import DataError
+from striate.data.find import Item
 from striate.data.preprocess import Preprocessing
 from striate.serve import pipeline
 from striate.serve.engine import open_engine
-from striate.serve.pipeline import Item, answer
+from striate.serve.pipeline import answer
 from striate.weights.bundle import Bundle
 
 PRE = Preprocessing(channels=3, height_px=16, width_px=16, resize_px=16)

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from striate.core.errors import UsageError
+from striate.data.find import Item, find_images
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.serve.predict import Item, find_images, predict
+from striate.serve.predict import predict
 from striate.weights.bundle import Bundle
 
 PRE = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=32, mean=(0.2,), std=(0.5,))

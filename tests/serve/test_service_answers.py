@@ -11,8 +11,9 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from running_service import encoded
 
+from striate.data.find import Item
 from striate.serve.http.service import Service
-from striate.serve.predict import Item, predict_with
+from striate.serve.predict import predict_with
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def one_step(net, folder, out, **options):
         net=net,
         train=Loader(
             dataset=dataset,
-            members=members,
+            indices=members,
             preprocessing=for_network(canvas, (1, SIDE_PX, SIDE_PX)),
             batch_images=12,
             threads=0,

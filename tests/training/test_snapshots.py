@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import striate
+from striate.core.compute import Compute
 from striate.core.errors import CheckpointError, UsageError
 from striate.training import loop
 from striate.weights.bundle import load_bundle
@@ -68,8 +69,8 @@ def test_a_bundle_for_each_cycle_with_its_own_weights(whole, squares):
 
 def test_the_validation_error_of_a_snapshot_is_that_of_its_own_weights(whole, squares):
     for path in (*whole.snapshots, whole.last):
-        measured = striate.evaluate(path, squares, split="val", precision="fp32")
-        assert load_bundle(path).metrics["val_error"] == measured.evaluation.scores.top1_error
+        measured = striate.evaluate(path, squares, split="val", compute=Compute(precision="fp32"))
+        assert load_bundle(path).metrics["val_error"] == measured.scores.top1_error
 
 
 def test_the_last_weights_are_those_of_the_checkpoint_and_of_the_last_snapshot(whole):

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import striate
+from striate.core.compute import Compute
 from striate.core.errors import (
     CheckpointError,
     DataError,
@@ -92,12 +93,12 @@ def test_training_disturbs_no_global_random_state_or_thread_count(squares, tmp_p
 
 def test_evaluate_finds_the_images_that_training_held_out(squares, tmp_path):
     result = train_on(squares, tmp_path / "run", epochs=1)
-    tested = striate.evaluate(result.bundle, squares, precision="fp32")
+    tested = striate.evaluate(result.bundle, squares, compute=Compute(precision="fp32"))
     assert "held out" in tested.split
-    assert tested.evaluation.scores.num_images == result.num_images["test"]
-    assert tested.evaluation.scores.top1 == result.scores.top1
+    assert tested.scores.num_images == result.num_images["test"]
+    assert tested.scores.top1 == result.scores.top1
     everything = striate.evaluate(result.bundle, squares, split="all")
-    assert everything.evaluation.scores.num_images == 60
+    assert everything.scores.num_images == 60
     with pytest.raises(DataError, match="val split is empty"):
         striate.evaluate(result.bundle, squares, split="val")
 
@@ -109,7 +110,7 @@ def test_classes_are_matched_by_name(squares, tmp_path):
         (only / name).mkdir(parents=True)
         for k in range(3):
             (only / name / f"{k}.png").write_bytes((squares / name / f"{k}.png").read_bytes())
-    assert striate.evaluate(result.bundle, only).evaluation.scores.top1 == 1.0
+    assert striate.evaluate(result.bundle, only).scores.top1 == 1.0
     (only / "right").rename(only / "upper")
     with pytest.raises(DataError, match="not upper"):
         striate.evaluate(result.bundle, only)

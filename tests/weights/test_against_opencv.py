@@ -8,7 +8,7 @@ from foreign_files import caffe
 from striate import nets
 from striate.data.preprocess import normalise
 from striate.weights.bundle import fill_network
-from striate.weights.convert_file import convert_weights
+from striate.weights.convert import convert_weights
 
 pytestmark = pytest.mark.peer
 

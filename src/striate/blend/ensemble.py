@@ -70,18 +70,6 @@ def ensemble(
     return replace(first, name=name, logits=logits)
 
 
-def right(answers: Predictions) -> NDArray[np.bool_]:
-    """Say of each image whether it was answered rightly.
-
-    Returns:
-        ``N`` booleans: the most probable class is the true one (of equals the one with the lower index is
-        the answer, as in ``score``); for multi-label data, every label is right at a probability of 0.5.
-    """
-    if answers.multi_label:
-        return np.asarray(((answers.logits > 0) == (answers.labels > 0.5)).all(axis=1))
-    return np.asarray(answers.logits.argmax(axis=1) == answers.labels)
-
-
 def _mean(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Average arrays of one shape; sorting the summands first makes their order not matter."""
     stacked = np.stack(parts)

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from striate.blend.ensemble import AverageOf, ensemble, right
+from striate.blend.ensemble import AverageOf, ensemble
 from striate.blend.ingredients import Ingredient, gather
-from striate.core.compute import DeviceChoice, PrecisionChoice
+from striate.core.compute import Compute, DeviceChoice, PrecisionChoice
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.core.writable import check_target
+from striate.core.writable import check_writable
 from striate.evaluation.labelled import Split
 from striate.evaluation.measure import measure
 from striate.metrics.paired import MeanDifference, Paired, paired, paired_means
@@ -22,6 +22,7 @@ from striate.metrics.scores import Interval, wilson
 from striate.nets import describe
 from striate.weights.bundle import Bundle
 from striate.weights.open import about_int8
+from striate.weights.run_folder import bundle_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +120,9 @@ def ensemble_bundles(
     if batch_images < 1:
         raise UsageError(f"expected at least one image in a batch, got {batch_images}")
     if save is not None:
-        check_target(Path(save), (".csv", ".parquet"), force, sources=map(Path, paths))
+        check_writable(
+            Path(save), (".csv", ".parquet"), force, sources=[bundle_path(Path(path)) for path in paths]
+        )
     files = [Path(path) for path in paths if is_predictions_file(path)]
     found = gather([path for path in paths if not is_predictions_file(path)], snapshots=snapshots)
     if len(found) + len(files) < 2:
@@ -137,9 +140,7 @@ def ensemble_bundles(
         [one.path if isinstance(one, Ingredient) else one for one in asked],
         data,
         split=split,
-        batch_images=batch_images,
-        precision=precision,
-        device=device,
+        compute=Compute(device=device, precision=precision, batch_images=batch_images),
         progress=progress,
     )
     members: Sequence[Predictions] = [
@@ -156,7 +157,7 @@ def ensemble_bundles(
     words = members[0].split
     made = ensemble(members, of=of, temperatures=warmth, name=f"ensemble of {len(members)}")
     standings = [standing(one, cost, heat) for one, cost, heat in zip(members, costs, warmth, strict=True)]
-    rights = [right(one) for one in members]
+    rights = [one.correct for one in members]
     best = max(range(len(members)), key=lambda i: standings[i].accuracy)
     known = [cost for cost in costs if cost is not None]
     result = EnsembleResult(
@@ -164,8 +165,8 @@ def ensemble_bundles(
         members=tuple(standings),
         ensemble=standing(made, sum(known) if len(known) == len(costs) else None),
         best=best,
-        over_best=paired(rights[best], right(made)),
-        over_mean=paired_means(np.mean(rights, axis=0), right(made).astype(np.float64)),
+        over_best=paired(rights[best], made.correct),
+        over_mean=paired_means(np.mean(rights, axis=0), made.correct.astype(np.float64)),
         of=of,
         split=words,
         notes=tuple(notes),
@@ -177,7 +178,7 @@ def ensemble_bundles(
 
 def standing(answers: Predictions, macs: int | None, temperature: float = 1.0) -> Standing:
     """Sum up answers."""
-    correct = right(answers)
+    correct = answers.correct
     return Standing(
         name=answers.name,
         accuracy=float(correct.mean()),

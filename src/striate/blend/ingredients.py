@@ -14,9 +14,8 @@ from striate.blend.average import state_digest
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.random import permutation
-from striate.data.batches import Loader
+from striate.data.batches import Loader, loader_for
 from striate.data.dataset import Dataset, open_dataset
-from striate.data.members import loader_for
 from striate.data.preprocess import Preprocessing
 from striate.data.sources import open_source
 from striate.data.split import make_splits
@@ -24,7 +23,7 @@ from striate.evaluation.labelled import with_classes
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle
 from striate.weights.open import refuse_not_finite
-from striate.weights.run_folder import RunFolder, snapshot_files
+from striate.weights.run_folder import RunFolder, bundle_path, snapshot_files
 
 HeldOut = Literal["auto", "val", "train"]
 
@@ -84,7 +83,7 @@ def gather(paths: Sequence[str | Path], *, snapshots: bool = False) -> tuple[Ing
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        files += snapshots_of(path) if snapshots else [path / "model.safetensors" if path.is_dir() else path]
+        files += snapshots_of(path) if snapshots else [bundle_path(path)]
     names = _names(files)
     found = []
     for file, name in zip(files, names, strict=True):

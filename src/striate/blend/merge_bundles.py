@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 
 from striate.blend.average import State, average_states, state_digest
 from striate.blend.batch_norm import has_batch_norm
-from striate.blend.ensemble import right
 from striate.blend.ingredients import BlendImages, HeldOut, Ingredient, gather, open_images
 from striate.blend.kinship import refuse_unrelated
 from striate.blend.merging import Cooked, Kitchen, SoupKind, cook, open_kitchen, taste_each, why_worse
 from striate.core.compute import DeviceChoice, PrecisionChoice, autocast_dtype, pick_device, pick_precision
+from striate.core.environment import versions
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.core.writable import check_target
+from striate.core.writable import check_writable
 from striate.data.dataset import Dataset
-from striate.data.members import num_images
 from striate.metrics.paired import Paired, paired
 from striate.metrics.predictions import Predictions
 from striate.recipes.recipe import Recipe
-from striate.training.plan import versions
 from striate.weights.bundle import save_bundle
 from striate.weights.open import open_bundle
+from striate.weights.run_folder import bundle_path
 
 _STATISTICS_IMAGES = 10_000
 
@@ -282,12 +281,12 @@ def _served(
     test = gain = None
     if len(images.test):
         for i, one in enumerate(found):
-            tests[i] = right(kitchen.answers(one.bundle.state, images.test, one.name))
+            tests[i] = kitchen.answers(one.bundle.state, images.test, one.name).correct
             progress("testing ingredients", i + 1, len(found))
         test = replace(kitchen.answers(cooked.state, images.test, cooked.kind), split="test")
         champion = tests[best]
         assert champion is not None
-        gain = paired(champion, right(test))
+        gain = paired(champion, test.correct)
     helpings = [
         _helping(
             one,
@@ -361,7 +360,7 @@ def _write(result: BlendResult, cooked: Cooked, found: Sequence[Ingredient], dat
     if result.test is not None:
         metrics |= {"split": "test", "scores": result.test.scores(cooked.temperature).to_json()}
     if dataset is not None:
-        data |= {"fingerprint": dataset.fingerprint, "num_images": num_images(dataset)}
+        data |= {"fingerprint": dataset.fingerprint, "num_images": dataset.num_images}
         recipe = _with_shares(recipe, found)
     blend = replace(
         base,
@@ -394,7 +393,9 @@ def _related(
     paths: Sequence[str | Path], snapshots: bool, out: str | Path | None, force: bool
 ) -> tuple[Ingredient, ...]:
     if out is not None:
-        check_target(Path(out), (".safetensors",), force, sources=map(Path, paths))
+        check_writable(
+            Path(out), (".safetensors",), force, sources=[bundle_path(Path(path)) for path in paths]
+        )
     found = gather(paths, snapshots=snapshots)
     if len(found) < 2:
         raise UsageError(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from striate.blend.average import State
 from striate.blend.batch_norm import has_batch_norm, recompute_batch_norm
-from striate.blend.ensemble import right
 from striate.blend.ingredients import BlendImages, Ingredient, statistics_pictures
 from striate.blend.kinship import barrier, common_start, explain
 from striate.blend.learned import learned_soup
@@ -20,9 +19,8 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.core.random import permutation
 from striate.data.batch import Batch
-from striate.data.batches import Loader, in_order
+from striate.data.batches import Loader, in_order, loader_for
 from striate.data.dataset import Dataset
-from striate.data.members import loader_for
 from striate.evaluation.evaluate import evaluate
 from striate.metrics.predictions import Predictions
 from striate.weights.bundle import Bundle, fill_network
@@ -69,7 +67,7 @@ class Kitchen:
 
     def accuracy(self, state: State) -> float:
         """Return the share of held-out images that a state answers rightly."""
-        return float(right(self.answers(state, self.images.held_out, "the mixture")).mean())
+        return float(self.answers(state, self.images.held_out, "the mixture").correct.mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from striate.blend.ensemble import AverageOf, ensemble, right
+from striate.blend.ensemble import AverageOf, ensemble
 from striate.blend.ensemble_bundles import macs_of
 from striate.blend.ingredients import HeldOut, gather, open_images
 from striate.blend.kinship import refuse_unrelated
@@ -149,12 +149,12 @@ def blend_table(
         warmth.append(bundle.temperature)
         macs.append(macs_of(bundle))
         progress("asking networks", turn, len(everyone))
-    accuracies = [float(right(answers).mean()) for answers in chosen]
+    accuracies = [float(answers.correct.mean()) for answers in chosen]
     best = min(range(len(found)), key=lambda i: (-accuracies[i], found[i].digest))
     champion = tested[best]
 
     def row(method: str, held: float, test: Predictions | None, cost: int, passes: int) -> TableRow:
-        correct = None if test is None else right(test)
+        correct = None if test is None else test.correct
         return TableRow(
             method=method,
             held_out=held,
@@ -162,7 +162,7 @@ def blend_table(
             interval=None if correct is None else wilson(int(correct.sum()), len(correct)),
             gain=None
             if correct is None or champion is None or test is champion
-            else paired(right(champion), correct),
+            else paired(champion.correct, correct),
             passes=passes,
             macs=cost,
             cost=cost / max(1, macs[best]),
@@ -173,7 +173,7 @@ def blend_table(
         held = ensemble([chosen[i] for i in places], of=of, temperatures=heats)
         theirs = [answers for i in places if (answers := tested[i]) is not None]
         test = ensemble(theirs, of=of, temperatures=heats) if theirs else None
-        return row(method, float(right(held).mean()), test, sum(macs[i] for i in places), len(places))
+        return row(method, float(held.correct.mean()), test, sum(macs[i] for i in places), len(places))
 
     k = len(found)
     rows = [
@@ -206,7 +206,7 @@ def blend_table(
     return BlendTable(
         rows=tuple(rows),
         ingredients=tuple(
-            (one.name, accuracies[i], None if (t := tested[i]) is None else float(right(t).mean()))
+            (one.name, accuracies[i], None if (t := tested[i]) is None else float(t.correct.mean()))
             for i, one in enumerate(everyone)
         ),
         held_out_words=images.held_out_words,

@@ -108,7 +108,8 @@ def _record(one: "Benched") -> dict[str, object]:
 
 
 def _heading(target: str, results: "tuple[Benched, ...]", device: str) -> str:
-    from striate.core.compute import describe_machine, pick_device
+    from striate.core.compute import pick_device
+    from striate.core.environment import describe_machine
 
     machine = describe_machine(pick_device(device))  # type: ignore[arg-type]
     macs = max((one.macs for one in results), default=0)
@@ -143,7 +144,8 @@ def _short(value: float) -> str:
 
 
 def _slide(device: str, precision: str, rounds: int, json: bool) -> None:
-    from striate.core.compute import describe_machine, pick_device, pick_precision
+    from striate.core.compute import pick_device, pick_precision
+    from striate.core.environment import describe_machine
     from striate.serve.cnn_benchmarks import SLIDE, measure_slide
 
     place = pick_device(device)  # type: ignore[arg-type]

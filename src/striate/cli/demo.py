@@ -26,14 +26,14 @@ def main() -> None:
     from striate.data.dataset import fetch_image
     from striate.data.preprocess import normalise, to_pixels
     from striate.data.sources import open_source
-    from striate.evaluation.measure import evaluate_bundle
+    from striate.evaluation.measure import evaluate
     from striate.metrics.scores import Scores
     from striate.training.train import train
     from striate.weights.open import open_bundle
 
     with Listener() as listener:
         result = train("lenet5_modern", "digits", recipe="digits", seed=_SEED, progress=listener)
-        tested = evaluate_bundle(result.bundle, "digits")
+        tested = evaluate(result.bundle, "digits")
     assert isinstance(result.scores, Scores)
     scores = result.scores
     low, high = scores.top1_interval.low, scores.top1_interval.high
@@ -46,7 +46,8 @@ def main() -> None:
     out.print("\nTen of them, classified (probability of the first and second guess):", highlight=False)
     net, bundle = open_bundle(result.bundle)
     source = open_source("digits")
-    held_out = tested.evaluation.indices
+    place = {name: index for index, name in enumerate(source.files)}
+    held_out = np.array([place[name] for name in tested.answers.files])
     chosen = held_out[np.linspace(0, len(held_out) - 1, 10).astype(int)].tolist()
     images = [fetch_image(source, index) for index in chosen]
     pixels = np.stack([to_pixels(image, bundle.preprocessing) for image in images])

@@ -78,6 +78,7 @@ def evaluate(
 
     Example:  [bold]striate evaluate runs/demo --data digits --protocol ten-crop[/]
     """
+    from striate.core.compute import Compute
     from striate.evaluation.measure import measure
     from striate.evaluation.protocol import SINGLE, read_protocols
     from striate.metrics.predictions_file import is_predictions_file, save_answers
@@ -98,9 +99,7 @@ def evaluate(
             data,
             protocols=protocols,
             split=split,  # type: ignore[arg-type]
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=Compute(device=device, precision=precision, batch_images=batch),  # type: ignore[arg-type]
             strict=strict,
             progress=listener,
         )

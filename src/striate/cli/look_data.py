@@ -113,8 +113,8 @@ def _labelled(word: str, source: "Source", split: str) -> _Part:
 
 def _walk(path: Path, split: str) -> _Part:
     from striate.data.decode import decode
+    from striate.data.find import Item, find_images
     from striate.look.stream import Listed
-    from striate.serve.predict import Item, find_images
 
     if split not in ("auto", "all"):
         raise UsageError(f"expected {path} to have a {split} part, got images without one: leave --split out")

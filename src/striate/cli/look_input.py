@@ -185,8 +185,8 @@ def load_images(words: Sequence[str | Path], preprocessing: "Preprocessing") -> 
     import torch
 
     from striate.data.decode import decode
+    from striate.data.find import find_images
     from striate.data.preprocess import decode_side_px, normalise, to_pixels
-    from striate.serve.predict import find_images
 
     side = decode_side_px(preprocessing)
     pixels, names = [], []

@@ -29,6 +29,7 @@ from striate.cli import (
     train,
     weights,
 )
+from striate.cli.options import in_options
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
 
@@ -120,7 +121,7 @@ def _print_usage_error(error: Any) -> None:
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, StriateError):
-        return str(error)
+        return in_options(str(error))
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if out_of_memory or "can't allocate memory" in str(error):
         return (

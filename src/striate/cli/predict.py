@@ -72,8 +72,9 @@ def predict(
             json=json,
         )
         return
+    from striate.data.find import find_images
     from striate.serve.engine import open_engine
-    from striate.serve.predict import find_images, predict_with
+    from striate.serve.predict import predict_with
     from striate.weights.open import open_bundle
 
     net, record = open_bundle(bundle)

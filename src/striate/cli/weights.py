@@ -41,7 +41,7 @@ def show(
 
     Example:  [bold]striate weights show VGG_ILSVRC_16_layers.caffemodel[/]
     """
-    from striate.weights.convert_file import open_weights
+    from striate.weights.convert import open_weights
     from striate.weights.layouts import guess, nearest, network_in
 
     with Listener() as listener:
@@ -116,7 +116,7 @@ def convert(
     Example:  [bold]striate weights convert runs/mine resnet18.pth --to torchvision[/]
     """
     from striate.nets import find
-    from striate.weights.convert_file import convert_weights, export_torchvision
+    from striate.weights.convert import convert_weights, export_torchvision
 
     if to not in ("bundle", "torchvision"):
         raise UsageError(f"expected --to bundle or torchvision, got {to!r}")

@@ -1,12 +1,11 @@
-"""Which device to compute on and in which precision."""
+"""Where and how numbers are made: ``Compute``, and what the machine can do."""
 
 import ctypes
 import os
-import platform
 import shutil
 import sys
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
@@ -15,6 +14,70 @@ from striate.core.errors import UsageError
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 Precision = Literal["fp32", "bf16"]
+ComputePrecision = Literal["auto", "fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compute:
+    """Where and how numbers are made.
+
+    Attributes:
+        device: ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+        precision: of the forward pass (in training also of the backward pass). ``auto`` takes bf16 where the
+            hardware computes in it. ``int8`` is for engines with a quantized bundle only.
+        batch_images: images in a forward pass, at least 1; None takes what suits the function.
+        threads: threads that decode or compute, at least 1; None takes one for each core.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    device: DeviceChoice = "auto"
+    precision: ComputePrecision = "auto"
+    batch_images: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing on any machine."""
+        for name, choices in (("device", DeviceChoice), ("precision", ComputePrecision)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise UsageError(f"expected `{name}` out of {', '.join(get_args(choices))}; got {value!r}")
+        for name in ("batch_images", "threads"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UsageError(f"expected `{name}` of at least 1, got {value!r}")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, chosen.
+
+        Raises:
+            UsageError: it is not on this machine.
+        """
+        return pick_device(self.device)
+
+    @property
+    def forward_precision(self) -> Precision:
+        """The precision of torch's forward pass, chosen.
+
+        Raises:
+            UsageError: int8, which only engines have.
+        """
+        if self.precision == "int8":
+            raise UsageError(
+                "expected `precision` auto, fp32 or bf16 here, got int8: only prediction"
+                " takes a bundle's int8 network"
+            )
+        return pick_precision(self.precision, self.torch_device)
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The dtype for ``torch.autocast``, or None for plain float32."""
+        return autocast_dtype(self.forward_precision)
+
+    def batch(self, default: int) -> int:
+        """Return the number of images in a forward pass: the one asked for, or a default."""
+        return default if self.batch_images is None else self.batch_images
 
 
 def pick_device(choice: DeviceChoice = "auto") -> torch.device:
@@ -30,7 +93,7 @@ def pick_device(choice: DeviceChoice = "auto") -> torch.device:
         raise UsageError(f"expected a device out of auto, {', '.join(there)}; got {choice!r}")
     if not there[choice]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
-        raise UsageError(f"device {choice} is not on this machine (found: {found}): use --device auto")
+        raise UsageError(f"device {choice} is not on this machine (found: {found}): use `device=auto`")
     return torch.device(choice)
 
 
@@ -90,26 +153,3 @@ def keep_freed_memory() -> None:
     mallopt(mmap_threshold, 32 * 2**20)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(top_pad, 64 * 2**20)
-
-
-def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Say what computed: processor or GPU name, cores, threads, operating system."""
-    machine: dict[str, str | int] = {
-        "device": device.type,
-        "processor": _processor_name(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    if device.type == "cuda":
-        machine["gpu"] = torch.cuda.get_device_name(device)
-    return machine
-
-
-def _processor_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -7,7 +7,7 @@ from pathlib import Path
 from striate.core.errors import UsageError, WriteError
 
 
-def check_target(
+def check_writable(
     target: Path, suffixes: tuple[str, ...], force: bool, *, sources: Iterable[Path] = ()
 ) -> None:
     """Refuse a file to write that is of another kind, in the way, or where nothing may be written.
@@ -16,7 +16,7 @@ def check_target(
         target: the file to write.
         suffixes: endings that it may have.
         force: whether a file that is there may be replaced.
-        sources: files and run folders that are read, which it must not be.
+        sources: files that are read, which it must not be.
 
     Raises:
         UsageError: a folder, another ending, one of the sources, or there already without ``force``.
@@ -41,12 +41,11 @@ def check_target(
         if not target.is_file():
             raise UsageError(f"expected a file to write, got {target}, a device or pipe: name another")
         for source in sources:
-            file = source / "model.safetensors" if source.is_dir() else source
-            if file.exists() and target.samefile(file):
+            if source.exists() and target.samefile(source):
                 raise UsageError(
                     f"expected another file to write than {source}, got that one: name a new file"
                 )
     except OSError as error:
         raise WriteError(f"can't write {target} ({error.strerror or error}): name another file") from None
     if not force:
-        raise UsageError(f"{target} is there already: name a new file, or replace it with --force")
+        raise UsageError(f"{target} is there already: name a new file, or replace it with `force`")

@@ -70,36 +70,56 @@ class Loader:
 
     Attributes:
         dataset: where they come from.
-        members: their indices in the source.
+        indices: their places in the source.
         preprocessing: what the network takes; validation, prediction and export use the same value.
         batch_images: images in a batch.
         threads: threads that prepare batches; 0 prepares them when they are asked for.
     """
 
     dataset: Dataset
-    members: NDArray[np.int64]
+    indices: NDArray[np.int64]
     preprocessing: Preprocessing
     batch_images: int
     threads: int
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.members)
+        return len(self.indices)
 
     @property
     def num_batches(self) -> int:
         """Batches in one pass over all images, a last small one included."""
-        return -(-len(self.members) // self.batch_images)
+        return -(-len(self.indices) // self.batch_images)
 
 
-def in_order(pictures: Loader) -> Iterator[Batch]:
+def loader_for(
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    batch_images: int,
+    device: torch.device,
+) -> Loader:
+    """Say how some images of a dataset go to a network on a device."""
+    # From the store a batch takes less than a millisecond, so threads pay only when a GPU must not wait or
+    # files are decoded.
+    threads = 2 if dataset.store is None or device.type == "cuda" else 0
+    return Loader(
+        dataset=dataset,
+        indices=indices,
+        preprocessing=preprocessing,
+        batch_images=batch_images,
+        threads=threads,
+    )
+
+
+def in_order(loader: Loader) -> Iterator[Batch]:
     """Yield every image once, in the source's order, unchanged by augmentation."""
-    chunks = np.split(pictures.members, range(pictures.batch_images, len(pictures), pictures.batch_images))
-    return ordered_map(lambda members: _plain_batch(pictures, members), chunks, pictures.threads)
+    chunks = np.split(loader.indices, range(loader.batch_images, len(loader), loader.batch_images))
+    return ordered_map(lambda indices: _plain_batch(loader, indices), chunks, loader.threads)
 
 
 def shuffled(
-    pictures: Loader,
+    loader: Loader,
     augmentation: Augmentation,
     colours: ColourStatistics,
     *,
@@ -113,78 +133,78 @@ def shuffled(
     threads changes nothing. A last batch of a single image is left out: batch normalisation can't train on
     it.
     """
-    order = pictures.members[permutation(len(pictures), seed, _ORDER, epoch)]
-    starts = range(first * pictures.batch_images, len(order), pictures.batch_images)
-    chunks = [order[start : start + pictures.batch_images] for start in starts]
-    if pictures.batch_images > 1 and len(order) > 1 and chunks and len(chunks[-1]) == 1:
+    order = loader.indices[permutation(len(loader), seed, _ORDER, epoch)]
+    starts = range(first * loader.batch_images, len(order), loader.batch_images)
+    chunks = [order[start : start + loader.batch_images] for start in starts]
+    if loader.batch_images > 1 and len(order) > 1 and chunks and len(chunks[-1]) == 1:
         chunks.pop()
     return ordered_map(
-        lambda members: _training_batch(pictures, augmentation, colours, members, seed, epoch),
+        lambda indices: _training_batch(loader, augmentation, colours, indices, seed, epoch),
         chunks,
-        pictures.threads,
+        loader.threads,
     )
 
 
-def num_training_batches(pictures: Loader) -> int:
+def num_training_batches(loader: Loader) -> int:
     """Say how many batches ``shuffled`` yields in an epoch."""
-    lone = pictures.batch_images > 1 and len(pictures) > 1 and len(pictures) % pictures.batch_images == 1
-    return pictures.num_batches - int(lone)
+    lone = loader.batch_images > 1 and len(loader) > 1 and len(loader) % loader.batch_images == 1
+    return loader.num_batches - int(lone)
 
 
-def canvases(pictures: Loader, members: NDArray[np.int64]) -> NDArray[np.uint8]:
+def canvases(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the training canvases of some images, from the store if any; ``N x H x W x C`` uint8."""
-    dataset = pictures.dataset
+    dataset = loader.dataset
     if dataset.store is not None:
-        return dataset.store.read(members)
+        return dataset.store.read(indices)
     side = decode_side_px(dataset.canvas)
     return np.stack(
-        [to_pixels(fetch_pixels(dataset.source, i, side), dataset.canvas) for i in members.tolist()]
+        [to_pixels(fetch_pixels(dataset.source, i, side), dataset.canvas) for i in indices.tolist()]
     )
 
 
-def network_pixels(pictures: Loader, members: NDArray[np.int64]) -> NDArray[np.uint8]:
+def network_pixels(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return what the network sees before normalisation: ``N x H x W x C`` uint8, RGB order."""
-    pre = pictures.preprocessing
-    pixels = canvases(pictures, members)
+    pre = loader.preprocessing
+    pixels = canvases(loader, indices)
     if pixels.shape[1:3] == (pre.height_px, pre.width_px):
         return pixels
     return np.stack([centre(image, pre.height_px, pre.width_px, pre.fill) for image in pixels])
 
 
-def _labels(pictures: Loader, members: NDArray[np.int64]) -> torch.Tensor:
-    return torch.from_numpy(pictures.dataset.source.labels[members])
+def _labels(loader: Loader, indices: NDArray[np.int64]) -> torch.Tensor:
+    return torch.from_numpy(loader.dataset.source.labels[indices])
 
 
-def _plain_batch(pictures: Loader, members: NDArray[np.int64]) -> Batch:
-    pixels = torch.from_numpy(network_pixels(pictures, members))
-    return Batch(normalise(pixels, pictures.preprocessing), _labels(pictures, members), members)
+def _plain_batch(loader: Loader, indices: NDArray[np.int64]) -> Batch:
+    pixels = torch.from_numpy(network_pixels(loader, indices))
+    return Batch(normalise(pixels, loader.preprocessing), _labels(loader, indices), indices)
 
 
 def _training_batch(
-    pictures: Loader,
+    loader: Loader,
     augmentation: Augmentation,
     colours: ColourStatistics,
-    members: NDArray[np.int64],
+    indices: NDArray[np.int64],
     seed: int,
     epoch: int,
 ) -> Batch:
-    pre = pictures.preprocessing
+    pre = loader.preprocessing
     if augmentation.resized_crop_area is not None:
-        mirrored = flips(seed, epoch, members) if augmentation.flip else np.zeros(len(members), bool)
+        mirrored = flips(seed, epoch, indices) if augmentation.flip else np.zeros(len(indices), bool)
         cut = []
-        for index, mirror in zip(members.tolist(), mirrored.tolist(), strict=True):
+        for index, mirror in zip(indices.tolist(), mirrored.tolist(), strict=True):
             area = draw_area(augmentation.resized_crop_area, seed, epoch, index)
             smallest = max(pre.height_px, pre.width_px) / area.draws[:, 0].min() ** 0.5
-            image = fetch_pixels(pictures.dataset.source, index, int(smallest) + 1)
+            image = fetch_pixels(loader.dataset.source, index, int(smallest) + 1)
             cut.append(resized_crop(image, area, pre, mirror))
         pixels = np.stack(cut)
     else:
         fill = np.rint(np.array(colours.mean) * 255.0).astype(np.uint8)
-        canvas = canvases(pictures, members)
+        canvas = canvases(loader, indices)
         size = (pre.height_px, pre.width_px)
-        pixels = random_crop(canvas, size, augmentation, fill, seed, epoch, members)
+        pixels = random_crop(canvas, size, augmentation, fill, seed, epoch, indices)
     images = torch.from_numpy(pixels)
     if changes_colour(augmentation):
         unit = images.to(torch.float32).div_(255.0)
-        images = shift_colours(unit, augmentation, colours.principal, seed, epoch, members)
-    return Batch(normalise(images, pre), _labels(pictures, members), members)
+        images = shift_colours(unit, augmentation, colours.principal, seed, epoch, indices)
+    return Batch(normalise(images, pre), _labels(loader, indices), indices)

@@ -55,6 +55,17 @@ class Dataset:
         """Whether an image may carry several labels."""
         return self.source.labels.ndim == 2
 
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Number of images in each split."""
+        splits = self.splits
+        return {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
+
+    @property
+    def broken_files(self) -> tuple[tuple[str, str], ...]:
+        """The files that were left out, each with its reason."""
+        return tuple((broken.file, broken.reason) for broken in self.scan.broken)
+
 
 def fetch_pixels(source: Source, index: int, min_side_px: int | None = None) -> NDArray[np.uint8]:
     """Decode image ``index`` of a source: ``H x W x C`` uint8, upright, C being 3 (RGB) or 1 (grey).

@@ -16,6 +16,9 @@ from striate.data.picture import Picture, as_image, as_pixels
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ColourOrder = Literal["RGB", "BGR"]
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's colours as torchvision gives them: RGB, on the 0..1 scale."""
+
 # Longer images lose their ends before they are resized: the centre is cut out anyway, and a picture of
 # 1 x 300,000 pixels would grow to gigabytes.
 _LONGEST = 16

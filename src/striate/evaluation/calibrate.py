@@ -19,16 +19,16 @@ from striate.core.compute import (
 )
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.core.writable import check_target
-from striate.data.batches import in_order
+from striate.core.writable import check_writable
+from striate.data.batches import in_order, loader_for
 from striate.data.dataset import Dataset
-from striate.data.members import loader_for
 from striate.data.preprocess import Preprocessing
 from striate.evaluation.evaluate import Evaluation, evaluate
 from striate.evaluation.labelled import LabelledImages
 from striate.metrics.calibration import Calibration, TemperatureFit, calibrate, calibration
 from striate.weights.bundle import Bundle, save_bundle
 from striate.weights.open import open_bundle
+from striate.weights.run_folder import bundle_path
 
 MIN_IMAGES = 50  # with fewer validation images a training leaves the temperature at 1
 
@@ -93,12 +93,11 @@ def calibrate_bundle(
     Paper: Guo et al. 2017, sec. 4.2 (see ``score.calibration``).
     """
     _check_split(split)
-    origin = Path(bundle)
-    origin = origin / "model.safetensors" if origin.is_dir() else origin
+    origin = bundle_path(Path(bundle))
     target = origin if out is None else Path(out)
     if out is not None:
         same = origin.exists() and target.exists() and target.samefile(origin)
-        check_target(target, (".safetensors",), force or same)
+        check_writable(target, (".safetensors",), force or same)
     place = pick_device(device)
     chosen = pick_precision(precision, place)
     net, record = open_bundle(origin)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.blend.ensemble import right
-from striate.core.compute import DeviceChoice, PrecisionChoice
+from striate.core.compute import Compute, DeviceChoice, PrecisionChoice
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.evaluation.comparison import (
@@ -65,7 +64,7 @@ def compare_runs(
         runs: two or more bundles, run folders or predictions files (.csv, .parquet), also mixed.
         data: as in ``train``; None takes the data that the run folders were trained on. Predictions files
             need none.
-        split: as in ``evaluate_bundle``, for bundles.
+        split: as in ``evaluate``, for bundles.
         seeds: group the bundles that differ in nothing but the seed, and compare the groups.
         seed: of the resampling.
         batch_images: images in a batch.
@@ -99,9 +98,7 @@ def compare_runs(
         paths,
         where,
         split=split,
-        batch_images=batch_images,
-        precision=precision,
-        device=device,
+        compute=Compute(device=device, precision=precision, batch_images=batch_images),
         progress=progress,
     )
     known = [_known(path, one.answers, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
@@ -112,7 +109,7 @@ def compare_runs(
         notes += [note] if note else []
     else:
         aligned = on_same_images(aligned)
-    correct = [right(one) for one in aligned]
+    correct = [one.correct for one in aligned]
     losses = [
         losses_of(one.logits, one.labels, its.temperature) for one, its in zip(aligned, measured, strict=True)
     ]

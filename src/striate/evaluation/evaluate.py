@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
+from striate.data.batches import in_order, loader_for
+from striate.data.dataset import Dataset
+from striate.data.preprocess import Preprocessing
 from striate.metrics.multilabel import MultiLabelScores, score_multilabel
 from striate.metrics.scores import Scores, score
 
@@ -113,6 +117,42 @@ def evaluate(
         else score_multilabel(p, truth, classes, losses=nats)
     )
     return Evaluation(scores, p, torch.cat(raw).cpu().numpy(), truth, np.concatenate(indices))
+
+
+def evaluate_images(
+    net: nn.Module,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    *,
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run a network over some images of a dataset, in the source's order, and score its answers.
+
+    Args:
+        net: maps ``N x C x H x W`` images to ``N x K`` logits; it is moved to the device.
+        dataset: with the classes in the order of the logits.
+        indices: which of its images.
+        preprocessing: what the network takes.
+        compute: where and how; 128 images in a batch unless it says otherwise.
+        progress: told the number of images done, as stage ``"evaluate"``.
+
+    Raises:
+        DataError: no images.
+        UsageError: the output is not ``N x K`` logits.
+        NonFiniteLossError: the network answers with NaN or infinity.
+    """
+    device = compute.torch_device
+    return evaluate(
+        net.to(device),
+        in_order(loader_for(dataset, indices, preprocessing, compute.batch(128), device)),
+        dataset.classes,
+        device=device,
+        autocast_dtype=compute.autocast_dtype,
+        total=len(indices),
+        progress=progress,
+    )
 
 
 def _answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class LabelledImages:
 
     Args:
         data: as in ``train``; None if it turns out that none are needed.
-        split: which of them; ``auto`` as in ``evaluate_bundle``.
+        split: which of them; ``auto`` as in ``evaluate``.
         strict: a broken image is an error.
         progress: listener.
     """
@@ -55,7 +55,7 @@ class LabelledImages:
         """
         if self._source is None:
             if self.data is None:
-                raise UsageError("expected labelled images, got none: --data DATA, as for `striate train`")
+                raise UsageError("expected labelled images, got none: name them by `data`")
             where = self.data if isinstance(self.data, str | Path) else list(self.data)
             self._source = open_source(where, progress=self.progress)
         return self._source
@@ -94,7 +94,7 @@ def _choose_split(dataset: Dataset, record: Bundle, split: Split) -> tuple[NDArr
         if not len(parts[split]):
             there = ", ".join(f"{name} {len(members):,}" for name, members in parts.items() if len(members))
             raise DataError(
-                f"{dataset.source.name}: its {split} split is empty (there are: {there}): choose with --split"
+                f"{dataset.source.name}: its {split} split is empty (there are: {there}): use another `split`"
             )
         return parts[split], f"{split} split"
     trained_on_this = record.data.get("fingerprint") == dataset.fingerprint

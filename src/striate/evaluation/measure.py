@@ -1,62 +1,38 @@
-"""Measuring networks on labelled images, by any of the published protocols."""
+"""Figures of networks on labelled images, by any of the published protocols: the one way to get them."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from striate.core.compute import (
-    DeviceChoice,
-    Precision,
-    PrecisionChoice,
-    autocast_dtype,
-    pick_device,
-    pick_precision,
-)
+from striate import nets
+from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.data.batches import in_order
-from striate.data.dataset import fit_preprocessing, for_network
-from striate.data.members import broken_files, input_shape, loader_for
 from striate.data.preprocess import Preprocessing
-from striate.data.sources import Source
-from striate.data.views import SMALL_PX
-from striate.evaluation.evaluate import Evaluation, evaluate
+from striate.evaluation.evaluate import evaluate_images
 from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.evaluation.protocol import SINGLE, Protocol, evaluate_protocol, make_showing
+from striate.metrics.interval import Interval, wilson
+from striate.metrics.multilabel import MultiLabelScores
 from striate.metrics.predictions import Predictions
 from striate.metrics.predictions_file import is_predictions_file, load_answers
-from striate.nets import build, find
-from striate.weights.bundle import Bundle
-from striate.weights.open import about_int8, open_bundle
+from striate.metrics.scores import Scores
+from striate.weights.open import (
+    NetworkChoice,
+    OpenNetwork,
+    about_int8,
+    is_file_word,
+    is_own,
+    open_network,
+)
 
-_SEED = 0
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _THREADS = 2
 _PASS_PIXELS = 32 * 224 * 224  # of crops in one pass: more takes memory and no less time
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateResult:
-    """A bundle's answers on labelled images.
-
-    Attributes:
-        evaluation: scores and every answer.
-        files: name of each image, in the order of the answers.
-        split: which images were taken, in words.
-        broken: files left out, with reasons.
-    """
-
-    evaluation: Evaluation
-    files: tuple[str, ...]
-    split: str
-    broken: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Measurement:
     """What one network answered by one protocol.
 
@@ -88,30 +64,59 @@ class Measurement:
         """The bundle's, which its probabilities go through; averages of several views have 1."""
         return self.answers.temperature
 
+    @property
+    def split(self) -> str:
+        """Which images were taken, in words."""
+        return self.answers.split
 
-def answers_of(
-    network: str | Path,
+    @cached_property
+    def scores(self) -> Scores | MultiLabelScores:
+        """The figures, at the bundle's temperature.
+
+        Raises:
+            NonFiniteLossError: a logit is NaN or infinite.
+        """
+        return self.answers.scores(self.temperature)
+
+    @property
+    def top1(self) -> float:
+        """Share of images whose most probable class is the true one (several labels: all of them correct)."""
+        scores = self.scores
+        return scores.exact_match if isinstance(scores, MultiLabelScores) else scores.top1
+
+    @property
+    def top1_interval(self) -> Interval:
+        """95% Wilson interval of ``top1``."""
+        correct = self.answers.correct
+        return wilson(int(correct.sum()), len(correct))
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.scores.loss
+
+
+def evaluate(
+    network: NetworkChoice,
     data: DataChoice | None = None,
     *,
     protocol: Protocol = SINGLE,
     split: Split = "auto",
-    batch_images: int = 128,
-    precision: PrecisionChoice = "auto",
-    device: DeviceChoice = "auto",
+    compute: Compute = Compute(),
     strict: bool = False,
     progress: Progress = silent,
-) -> Predictions:
-    """Get a network's answers to labelled images.
+) -> Measurement:
+    """Measure one network on labelled images.
 
     Args:
         network: a bundle, a run folder, a predictions file (``.csv``, ``.parquet``: its answers, no data is
-            read), or the name of a network, which then has random weights.
+            read), or the name of a network, which then has random weights (seed 0).
         data: as in ``train``.
         protocol: how images are shown.
-        split: as ``evaluate_bundle``.
-        batch_images: images in a forward pass; of crops at most as many as 32 of 224 px have pixels.
-        precision: as ``evaluate_bundle``.
-        device: as ``evaluate_bundle``.
+        split: ``auto`` takes the source's test images, else its validation images; where the source has no
+            splits, the test images that the training held out if the data are the same, else all.
+        compute: where and how; 128 images in a forward pass, of crops at most as many as 32 of 224 px have
+            pixels.
         strict: a broken image is an error.
         progress: listener.
 
@@ -121,44 +126,31 @@ def answers_of(
         DataError: the classes differ, or the split is empty.
     """
     return measure(
-        [network],
-        data,
-        protocols=[protocol],
-        split=split,
-        batch_images=batch_images,
-        precision=precision,
-        device=device,
-        strict=strict,
-        progress=progress,
-    )[0].answers
+        [network], data, protocols=[protocol], split=split, compute=compute, strict=strict, progress=progress
+    )[0]
 
 
 def measure(
-    networks: Sequence[str | Path],
+    networks: Sequence[NetworkChoice],
     data: DataChoice | None = None,
     *,
     protocols: Sequence[Protocol] = (SINGLE,),
     split: Split = "auto",
-    batch_images: int = 128,
-    precision: PrecisionChoice = "auto",
-    device: DeviceChoice = "auto",
+    compute: Compute = Compute(),
     strict: bool = False,
     progress: Progress = silent,
 ) -> tuple[Measurement, ...]:
-    """Get the answers of several networks by several protocols; images are read once where that is possible.
+    """Measure several networks by several protocols; images are read once where that is possible.
 
     Networks whose images are cut alike share one reading. Protocols other than single crops decode the images
     again, once each.
 
     Args:
-        networks: each as ``answers_of``. Random weights have seed 0; such a network gets as many classes as
-            the data has.
+        networks: each as ``evaluate``. One with random weights gets as many classes as the data has.
         data: as in ``train``; None only if all networks are predictions files.
         protocols: how images are shown; files of predictions have theirs behind them.
-        split: as ``evaluate_bundle``.
-        batch_images: crops in a forward pass.
-        precision: as ``evaluate_bundle``.
-        device: as ``evaluate_bundle``.
+        split: as ``evaluate``.
+        compute: as ``evaluate``.
         strict: a broken image is an error.
         progress: listener.
 
@@ -172,140 +164,81 @@ def measure(
     """
     if not networks or not protocols:
         raise UsageError("expected at least one network and one protocol, got none: name them")
-    place, chosen = _checked(split, device, precision)
+    check_split(split)
+    compute = replace(compute, batch_images=compute.batch(128))
+    device, dtype = compute.torch_device, compute.autocast_dtype
     reading = LabelledImages(data, split, strict, progress)
     found: list[Measurement] = []
     for word in networks:
-        if is_predictions_file(word):
+        if not isinstance(word, OpenNetwork) and is_predictions_file(word):
             found.append(_from_file(word, protocols, progress))
             continue
-        net, record, trained = _open(word, reading)
+        opened = _open(word, reading)
+        bundle = opened.bundle
         for protocol in protocols:
-            make_showing(protocol, record.preprocessing)  # a wrong size is told before anything is read
-        dataset, members, words = reading.of(record)
-        if not trained:
+            make_showing(protocol, bundle.preprocessing)  # a wrong size is refused before anything is read
+        dataset, indices, words = reading.of(bundle)
+        if not opened.trained:
             words = words.partition(" (")[0]  # what it was trained on is no question
-        pictures = loader_for(dataset, members, record.preprocessing, batch_images, place)
-        net.to(place)
-        files = tuple(dataset.source.files[i] for i in members.tolist())
+        files = tuple(dataset.source.files[i] for i in indices.tolist())
         for protocol in protocols:
-            showing = make_showing(protocol, record.preprocessing)
+            showing = make_showing(protocol, bundle.preprocessing)
             if protocol == SINGLE:
-                begun = time.perf_counter()
-                evaluation = evaluate(
-                    net,
-                    in_order(pictures),
-                    record.classes,
-                    device=place,
-                    autocast_dtype=autocast_dtype(chosen),
-                    total=len(members),
-                    progress=progress,
-                )
-                logits, seconds = evaluation.logits, time.perf_counter() - begun
+                started = time.perf_counter()
+                logits = evaluate_images(
+                    opened.net, dataset, indices, bundle.preprocessing, compute=compute, progress=progress
+                ).logits
+                seconds = time.perf_counter() - started
                 if dataset.store is not None:
                     showing = replace(showing, words=f"{showing.words}; of pixels kept in memory")
             else:
                 run = evaluate_protocol(
-                    net,
+                    opened.net.to(device),
                     dataset.source,
-                    members,
-                    record.preprocessing,
+                    indices,
+                    bundle.preprocessing,
                     protocol,
-                    multi_label=record.multi_label,
-                    batch_views=_crops_in_a_pass(batch_images, record.preprocessing),
+                    multi_label=bundle.multi_label,
+                    batch_views=_crops_in_a_pass(compute.batch(128), bundle.preprocessing),
                     threads=_THREADS,
-                    device=place,
-                    autocast_dtype=autocast_dtype(chosen),
+                    device=device,
+                    autocast_dtype=dtype,
                     progress=progress,
                 )
                 logits, seconds = run.logits, run.seconds
-            name = _name(word) if protocol == SINGLE else f"{_name(word)}, {protocol.kind}"
             answers = Predictions(
-                name=name,
-                classes=record.classes,
+                name=opened.name if protocol == SINGLE else f"{opened.name}, {protocol.kind}",
+                classes=bundle.classes,
                 files=files,
-                labels=dataset.source.labels[members],
+                labels=dataset.source.labels[indices],
                 logits=logits,
                 split=words,
-                temperature=record.temperature if showing.num_views == 1 else 1.0,
+                temperature=bundle.temperature if showing.num_views == 1 else 1.0,
             )
             found.append(
                 Measurement(
-                    source=str(word),
+                    source=opened.name if isinstance(word, OpenNetwork) else str(word),
                     answers=answers,
                     protocol=protocol,
                     views=showing.num_views,
                     words=showing.words,
-                    images_per_s=len(members) / seconds,
-                    trained=trained,
-                    broken=broken_files(dataset),
-                    note=about_int8(record),
+                    images_per_s=len(indices) / seconds,
+                    trained=opened.trained,
+                    broken=dataset.broken_files,
+                    note=about_int8(bundle),
                 )
             )
     return tuple(found)
 
 
-def evaluate_bundle(
-    bundle: str | Path,
-    data: DataChoice,
-    *,
-    split: Split = "auto",
-    batch_images: int = 128,
-    precision: PrecisionChoice = "auto",
-    device: DeviceChoice = "auto",
-    strict: bool = False,
-    progress: Progress = silent,
-) -> EvaluateResult:
-    """Measure a trained network on labelled images.
-
-    Args:
-        bundle: file or run folder.
-        data: as in ``train``.
-        split: ``auto`` takes the source's test images, else its validation images; where the source has no
-            splits, the test images that the training held out if the data are the same, else all.
-        batch_images: images in a batch.
-        precision: ``auto`` takes bf16 where the hardware has it.
-        device: ``auto`` takes the fastest there is.
-        strict: a broken image is an error.
-        progress: listener.
-
-    Raises:
-        BundleError: the bundle can't be used.
-        DataError: the classes differ, or the split is empty.
-    """
-    place, chosen = _checked(split, device, precision)
-    net, record = open_bundle(bundle)
-    dataset, members, words = LabelledImages(data, split, strict, progress).of(record)
-    evaluation = evaluate(
-        net.to(place),
-        in_order(loader_for(dataset, members, record.preprocessing, batch_images, place)),
-        record.classes,
-        device=place,
-        autocast_dtype=autocast_dtype(chosen),
-        total=len(members),
-        progress=progress,
-    )
-    files = tuple(dataset.source.files[i] for i in evaluation.indices.tolist())
-    return EvaluateResult(evaluation=evaluation, files=files, split=words, broken=broken_files(dataset))
-
-
-def _checked(
-    split: Split, device: DeviceChoice, precision: PrecisionChoice
-) -> tuple[torch.device, Precision]:
-    check_split(split)
-    place = pick_device(device)
-    return place, pick_precision(precision, place)
-
-
-def _open(word: str | Path, reading: LabelledImages) -> tuple[nn.Module, Bundle, bool]:
-    """Open a bundle, or build a network by name with random weights for the classes of the data."""
-    path = Path(word)
-    if path.suffix != ".net" and (path.exists() or path.suffix == ".safetensors" or len(path.parts) > 1):
-        return (*open_bundle(path), True)
+def _open(word: NetworkChoice, reading: LabelledImages) -> OpenNetwork:
+    """Open a network; one with random weights is built for the classes of the data."""
+    if isinstance(word, OpenNetwork) or is_file_word(str(word)):
+        return open_network(word)
     try:
-        entry = find(str(word))
+        nets.find(str(word)) if not is_own(str(word)) else None
     except UsageError as error:
-        if path.suffix == ".net":
+        if str(word).endswith(".net"):
             raise
         hint = str(error).partition(": ")[2]
         raise BundleError(
@@ -313,26 +246,7 @@ def _open(word: str | Path, reading: LabelledImages) -> tuple[nn.Module, Bundle,
             f" the name of a network: {hint}"
         ) from None
     source = reading.source()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        net = build(str(word), num_classes=len(source.classes)).eval()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    record = Bundle(
-        net=entry.reference,
-        classes=source.classes,
-        multi_label=source.multi_label,
-        preprocessing=_usual_preprocessing(source, input_shape(net)),
-        state={},
-    )
-    return net, record, False
-
-
-def _usual_preprocessing(source: Source, shape: tuple[int, int, int]) -> Preprocessing:
-    """Choose what images of an untrained network go through: 256 px for a crop of 224, ImageNet's colours."""
-    side = max(shape[1:])
-    canvas = fit_preprocessing(source, shape, canvas_px=None if side <= SMALL_PX else round(side * 256 / 224))
-    mean, std = _IMAGENET if shape[0] == 3 else ((0.5,), (0.5,))
-    return replace(for_network(canvas, shape), mean=mean, std=std)
+    return open_network(word, classes=source.classes, multi_label=source.multi_label)
 
 
 def _crops_in_a_pass(asked: int, preprocessing: Preprocessing) -> int:
@@ -344,17 +258,9 @@ def _from_file(word: str | Path, protocols: Sequence[Protocol], progress: Progre
     other = [protocol.kind for protocol in protocols if protocol != SINGLE]
     if other:
         raise UsageError(
-            f"{word}: expected a network for --protocol {other[0]}, got a file of answers: name the bundle"
+            f"{word}: expected a network for `protocol={other[0]}`, got a file of answers: name the bundle"
         )
     path = Path(word)
     if not path.is_file():
         raise DataError(f"{word}: no such file; expected predictions as `striate evaluate --save` writes")
     return Measurement(source=str(word), answers=load_answers(path, progress=progress), protocol=None)
-
-
-def _name(word: str | Path) -> str:
-    """Name a network in tables: a run folder by its folder, a bundle by its file."""
-    path = Path(word)
-    if path.name == "model.safetensors":
-        return path.resolve().parent.name
-    return path.resolve().name if path.is_dir() else path.name

@@ -41,10 +41,20 @@ class Predictions:
         """Whether an image may carry several labels."""
         return self.labels.ndim == 2
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image's answer is correct, ``N``.
+
+        The most probable class is the true one (of equals the one with the lower index is the answer, as in
+        ``score``); for multi-label data, every label is correct at a probability of 0.5.
+        """
+        if self.multi_label:
+            return np.asarray(((self.logits > 0) == (self.labels > 0.5)).all(axis=1))
+        return np.asarray(self.logits.argmax(axis=1) == self.labels)
+
     def probabilities(self, temperature: float = 1.0) -> NDArray[np.float64]:
         """Return ``N x K`` probabilities of the logits divided by ``temperature`` (above 0)."""
-        scaled = self.logits.astype(np.float64) / temperature
-        return sigmoid(scaled) if self.multi_label else softmax(scaled)
+        return probabilities(self.logits, multi_label=self.multi_label, temperature=temperature)
 
     def scores(self, temperature: float = 1.0) -> Scores | MultiLabelScores:
         """Score the answers.
@@ -54,6 +64,23 @@ class Predictions:
         """
         made = score_multilabel if self.multi_label else score
         return made(self.probabilities(temperature), self.labels, self.classes)
+
+
+def probabilities(
+    logits: NDArray[np.floating], *, multi_label: bool, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Turn logits into probabilities.
+
+    Args:
+        logits: ``N x K``, finite.
+        multi_label: each class by itself (sigmoid), or one distribution for each row (softmax).
+        temperature: what logits are divided by first, above 0.
+
+    Returns:
+        ``N x K`` values in [0, 1].
+    """
+    scaled = logits.astype(np.float64) / temperature
+    return sigmoid(scaled) if multi_label else softmax(scaled)
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

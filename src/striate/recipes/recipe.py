@@ -180,6 +180,10 @@ class Recipe:
             raise UsageError(f"recipe is incomplete: {error}") from None
 
 
+FIELDS = frozenset(field.name for field in fields(Recipe))
+"""Names of a recipe's fields."""
+
+
 def change(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     """Return the recipe with some fields set from text, as in ``--set lr=0.1 --set step_epochs=82,123``.
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.compute import describe_machine
+from striate.core.environment import describe_machine, versions
 from striate.data.dataset import Dataset, fetch_pixels
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.sources import Source
@@ -21,7 +21,7 @@ from striate.recipes.recipe import Recipe
 from striate.report.galleries import Galleries, galleries
 from striate.report.render import RunReport
 from striate.training.checkpoint import Position
-from striate.training.plan import Plan, versions
+from striate.training.plan import Plan
 from striate.training.result import TrainResult
 from striate.weights.bundle import Bundle, load_bundle
 

@@ -21,8 +21,7 @@ from striate.core.compute import (
 )
 from striate.core.errors import DataError, StriateError, UsageError
 from striate.core.progress import Progress, silent
-from striate.data.batches import in_order
-from striate.data.members import broken_files, loader_for, num_images
+from striate.data.batches import in_order, loader_for
 from striate.evaluation.evaluate import evaluate
 from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.metrics.multilabel import MultiLabelScores, choose_thresholds, score_multilabel
@@ -232,7 +231,7 @@ def _of_weights(
     own = bundle.data.get("fingerprint") == dataset.fingerprint
     short = _short(words)
     about = about_int8(bundle)
-    counts = {name: count for name, count in num_images(dataset).items() if count}
+    counts = {name: count for name, count in dataset.num_images.items() if count}
     return replace(
         run,
         test=scores,
@@ -240,7 +239,7 @@ def _of_weights(
         test_note=_test_note(bundle, words, short, own),
         num_images=counts if own else run.num_images,
         split_notes=split_notes(dataset) if own else (),
-        quarantined=broken_files(dataset),
+        quarantined=dataset.broken_files,
         notes=(*run.notes, f"It was {about}.") if about else run.notes,
         answers=answers,
         mistakes=shown.mistakes,

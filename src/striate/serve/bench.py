@@ -19,6 +19,7 @@ from torch import nn
 from striate.core.compute import DeviceChoice, pick_device, pick_precision
 from striate.core.errors import StriateError, UsageError
 from striate.core.progress import Progress, silent
+from striate.data.find import find_images
 from striate.data.preprocess import Preprocessing
 from striate.nets import build, describe, find
 from striate.serve.engine import (
@@ -32,7 +33,7 @@ from striate.serve.engine import (
     pick_engine_precision,
 )
 from striate.serve.engine_speed import Speed, matrix_ceiling, measure_engine, peak_mib
-from striate.serve.predict import find_images, predict_with
+from striate.serve.predict import predict_with
 from striate.weights.bundle import Bundle
 from striate.weights.open import open_bundle
 

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from striate.core.errors import BrokenImageError, DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.core.writable import check_target
+from striate.core.writable import check_writable
 from striate.data.dataset import fetch_pixels
+from striate.data.find import Item, find_images
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.source import Source
 from striate.data.sources import open_source
 from striate.serve.export_example import example_path
 from striate.serve.export_network import SUFFIXES, Exported, ExportPrecision, check_format, export_network
 from striate.serve.export_pictures import PICTURES, check_pictures
-from striate.serve.pipeline import Item, prepare
-from striate.serve.predict import find_images
+from striate.serve.pipeline import prepare
 from striate.weights.open import open_bundle
 
 ExportPrecisionChoice = Literal["auto", "fp32", "int8"]
@@ -70,10 +70,10 @@ def export_bundle(
         raise UsageError(f"expected a precision out of auto, fp32, int8; got {precision!r}")
     origin = Path(bundle)
     path = _default(origin, SUFFIXES[chosen]) if out is None else Path(out)
-    check_target(path, (SUFFIXES[chosen],), force)
-    check_target(example_path(path), (".py",), force)
+    check_writable(path, (SUFFIXES[chosen],), force)
+    check_writable(example_path(path), (".py",), force)
     if chosen == "openvino":
-        check_target(path.with_suffix(".bin"), (".bin",), force)
+        check_writable(path.with_suffix(".bin"), (".bin",), force)
     net, record = open_bundle(origin)
     quantized = "int8.xml" in record.graphs
     real: ExportPrecision = ("int8" if quantized else "fp32") if precision == "auto" else precision

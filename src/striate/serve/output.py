@@ -20,8 +20,8 @@ from typing import IO, Any, Literal, Protocol
 
 from striate.core.atomic import write_text_atomic
 from striate.core.errors import DataError, UsageError, WriteError
+from striate.data.find import Item
 from striate.data.source import printable
-from striate.serve.pipeline import Item
 from striate.serve.predict import Prediction
 
 RowFormat = Literal["csv", "jsonl"]

@@ -5,7 +5,7 @@ batches are in the engine.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -18,16 +18,9 @@ from striate.core.compute import cores
 from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
 from striate.data.decode import decode_sized
+from striate.data.find import Item
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An image that may be read: its name and how to get its bytes."""
-
-    file: str
-    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from striate.core.compute import DeviceChoice, pick_device
 from striate.core.errors import BundleError
 from striate.core.progress import Progress, silent
+from striate.data.find import find_images
 from striate.serve.engine import (
     EngineChoice,
     EngineName,
@@ -22,8 +23,9 @@ from striate.serve.engine import (
     pick_engine_precision,
 )
 from striate.serve.output import open_predictions, rows_for
-from striate.serve.predict import Prediction, check_topk, find_images, predict_with
+from striate.serve.predict import Prediction, check_topk, predict_with
 from striate.weights.open import open_bundle
+from striate.weights.run_folder import bundle_path
 
 _NAMED_BROKEN = 10  # broken images that a result names; all are in the file
 
@@ -143,7 +145,7 @@ def predict_to_file(
 
 def _fingerprint(path: Path) -> str:
     """Hash a bundle's file."""
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = bundle_path(path)
     try:
         with open(path, "rb") as file:
             return "blake2b " + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=12)).hexdigest()

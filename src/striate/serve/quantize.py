@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.core.compute import describe_machine
+from striate.core.environment import describe_machine
 from striate.core.errors import AccuracyError, BundleError, DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.random import permutation
-from striate.core.writable import check_target
-from striate.data.batches import network_pixels
+from striate.core.writable import check_writable
+from striate.data.batches import loader_for, network_pixels
 from striate.data.dataset import Dataset
-from striate.data.members import loader_for
 from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.metrics.paired import Paired, paired
 from striate.serve.convert_openvino import convert, read_graph
@@ -78,7 +77,7 @@ def quantize_bundle(
         calibration_images: how many images to measure ranges on, at least 1.
         max_drop_points: how many percentage points of accuracy may be lost, 0 or more.
         split: what to measure on: ``auto``, ``train``, ``val``, ``test`` or ``all``, as in
-            ``evaluate_bundle``.
+            ``evaluate``.
         batch_images: images in a forward pass of the measurement.
         strict: a broken image is an error.
         force: whether to replace a file that is there.
@@ -98,7 +97,7 @@ def quantize_bundle(
         )
     check_split(split)
     path = Path(out)
-    check_target(path, (".safetensors",), force)
+    check_writable(path, (".safetensors",), force)
     check_nncf()
     net, record = open_bundle(bundle)
     refuse_not_finite([(bundle, record)])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-import striate
-from striate.core.compute import (
-    describe_machine,
-)
+from striate.core.environment import describe_machine, versions
 from striate.core.errors import CheckpointError, UsageError
 from striate.data.dataset import (
     Dataset,
@@ -187,13 +183,3 @@ def plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> Plan:
         raise CheckpointError(
             f"{folder.settings}: damaged ({error}): start anew with another --out"
         ) from None
-
-
-def versions() -> dict[str, str]:
-    """Name the versions that a result depends on."""
-    return {
-        "striate": striate.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

@@ -20,9 +20,10 @@ from striate.core.compute import (
     pick_device,
     pick_precision,
 )
+from striate.core.environment import versions
 from striate.core.errors import CheckpointError, UsageError, WriteError
 from striate.core.progress import Progress, silent
-from striate.data.batches import in_order
+from striate.data.batches import in_order, loader_for
 from striate.data.dataset import (
     ColourStatistics,
     Dataset,
@@ -31,8 +32,7 @@ from striate.data.dataset import (
     for_network,
     open_dataset,
 )
-from striate.data.members import broken_files, input_shape, loader_for, num_images
-from striate.data.preprocess import Preprocessing
+from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from striate.data.sources import Source, open_source
 from striate.evaluation.calibrate import fit_on_validation
 from striate.evaluation.evaluate import evaluate
@@ -54,16 +54,14 @@ from striate.training.plan import (
     plan_from_json,
     plan_to_json,
     run_key,
-    versions,
 )
 from striate.training.result import TrainResult
 from striate.weights.bundle import Bundle, fill_network, load_bundle, save_bundle
-from striate.weights.convert_file import open_weights
+from striate.weights.convert import open_weights
 from striate.weights.load import load_weights
-from striate.weights.open import open_bundle
+from striate.weights.open import input_shape, open_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, read_settings, snapshot_files
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Levels -0.1 (0) to 1.175 (255), LeCun et al. 1998 sec. II.B: 1.275 u - 0.1 = (u - 0.1 / 1.275) / (1 /
 # 1.275).
 _LENET_MEAN, _LENET_STD = 0.1 / 1.275, 1 / 1.275
@@ -233,7 +231,7 @@ def _carry_out(
             data={
                 "name": source.name,
                 "fingerprint": dataset.fingerprint,
-                "num_images": num_images(dataset),
+                "num_images": dataset.num_images,
                 "started_from": plan.weights,
             },
             versions=versions(),
@@ -347,8 +345,8 @@ def _finish(
         note=note,
         selected_epoch=position.best_epoch,
         history=position.history,
-        num_images=num_images(dataset),
-        broken=broken_files(dataset),
+        num_images=dataset.num_images,
+        broken=dataset.broken_files,
         seconds=sum(float(row["seconds"] or 0) for row in position.history),
     )
     write_text_atomic(run.report, render_report(report_of(plan, dataset, net, result, evaluation, position)))
@@ -395,7 +393,7 @@ def _normalised(pre: Preprocessing, choice: Normalisation, colours: ColourStatis
         return replace(pre, mean=(0.5,) * pre.channels, std=(0.5,) * pre.channels)
     if pre.channels != 3:
         raise UsageError("recipe normalise imagenet is for colour images: --set normalise=dataset")
-    return replace(pre, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+    return replace(pre, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _normalised_alike(pre: Preprocessing, weights: Preprocessing) -> Preprocessing:

@@ -16,6 +16,7 @@ from torch import nn
 from striate.core.atomic import atomic_path
 from striate.core.errors import BundleError, UsageError, WriteError
 from striate.data.preprocess import Preprocessing
+from striate.weights.run_folder import bundle_path
 
 _FORMAT = "1"
 _MADE_FROM = "weights.blake2b"
@@ -142,14 +143,24 @@ def _sort_metadata(path: Path) -> None:
             file.write(text.ljust(length))
 
 
+def is_bundle(path: Path) -> bool:
+    """Say whether a file is a bundle, or so damaged that only ``load_bundle`` can say how."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "striate" in (file.metadata() or {})
+    except (OSError, SafetensorError, RuntimeError, ValueError):
+        return True
+
+
 def load_bundle(path: Path) -> Bundle:
     """Read a bundle; nothing in the file is executed.
 
     Raises:
         BundleError: the file is missing, damaged, of another kind, or from a newer striate.
     """
-    if path.is_dir():
-        path = path / "model.safetensors"
+    path = bundle_path(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -81,6 +81,14 @@ class RunFolder:
         return self.path / "report.html"
 
 
+def bundle_path(path: Path) -> Path:
+    """Return a bundle's file: the one in a run folder that has one, else the path itself."""
+    inside = RunFolder(path).bundle
+    with suppress(OSError):  # what is wrong with the path, its reader says
+        return inside if path.is_dir() else path
+    return path
+
+
 def snapshot_files(run: RunFolder) -> tuple[Path, ...]:
     """Return the snapshots that are there, first cycle first."""
     found = [
