@@ -39,7 +39,7 @@ BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HE
 BundlesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BUNDLE...", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
+        metavar="BUNDLE", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
     ),
 ]
 
