@@ -61,9 +61,8 @@ class _InPanels(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List them."""
-        return sorted(
-            super().list_commands(ctx), key=lambda name: _PANELS.index(self.commands[name].rich_help_panel)
-        )
+        commands: dict[str, Any] = dict(self.commands)
+        return sorted(commands, key=lambda name: _PANELS.index(commands[name].rich_help_panel))
 
 
 app = typer.Typer(
