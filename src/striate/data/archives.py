@@ -64,7 +64,7 @@ def open_archive_source(path: Path, *, name: str, progress: Progress = silent) -
     Args:
         path: an existing archive.
         name: the source, for messages.
-        progress: told how far a compressed tar is unpacked, in bytes.
+        progress: called with the bytes of a compressed tar unpacked so far.
 
     Raises:
         DataError: the archive is damaged, hostile, too large, or not laid out in class folders.
@@ -157,7 +157,7 @@ def _refuse_bomb(unpacked_bytes: int, packed_bytes: int, name: str) -> None:
 
 
 class _RandomAccess:
-    """A file that many threads read by offset; closed when nobody holds it any more."""
+    """A file that many threads read by offset; closed with its last reader."""
 
     __slots__ = ("__weakref__", "_descriptor", "_lock", "bytes")
 

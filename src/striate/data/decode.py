@@ -1,4 +1,4 @@
-"""Decoding one image file: bytes in, an upright 8-bit picture out, or one line that says why not.
+"""Decoding one image file: bytes in, an upright 8-bit image out, or one line that says why not.
 
 Every choice that changes pixels is made here, once:
 
@@ -52,7 +52,7 @@ from striate.core.errors import BrokenImageError
 from striate.data.file_format import image_format, why_not_an_image
 from striate.data.jpeg import decode_jpeg
 from striate.data.libtiff import silence_libtiff
-from striate.data.picture import as_image, as_pixels
+from striate.data.pixels import as_image, as_pixels
 
 silence_libtiff()
 
@@ -113,7 +113,7 @@ def decode(
 def decode_sized(
     data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Decoded:
-    """Decode one image file as ``decode`` does, to pixels, and tell its full size as well.
+    """Decode one image file as ``decode`` does, to pixels, and return its full size as well.
 
     Raises:
         BrokenImageError: the file can't be decoded, whatever the reason.
@@ -173,7 +173,7 @@ def _is_srgb(opened: Image.Image) -> bool:
 
 
 def _like(opened: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
-    """Return pixels as a picture that carries the colour profile of the file that they are from."""
+    """Return pixels as an image that carries the colour profile of its file."""
     picture = as_image(pixels)
     picture.info = opened.info
     return picture
@@ -185,7 +185,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged tag block is not a damaged picture
+    except Exception:  # a damaged tag block is not a damaged image
         return 1
     return value if isinstance(value, int) else 1
 
@@ -220,7 +220,7 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
         white = Image.new(colour.mode, colour.size, "white")
         white.paste(colour, mask=alpha)
         colour = white
-    if isinstance(colour, ImageFile.ImageFile):  # a plain picture, not one that holds on to its file's bytes
+    if isinstance(colour, ImageFile.ImageFile):  # a plain image, not one that holds on to its file's bytes
         colour = image.copy()
     return colour
 
@@ -270,7 +270,7 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
             return _transforms[key]
     try:
         made = _make_transform(profile, mode)
-    except Exception:  # a broken profile is ignored: the picture is shown as it is
+    except Exception:  # a broken profile is ignored
         made = _make_transform(None, mode) if mode == "LAB" else None
     with _transforms_lock:
         _transforms[key] = made
@@ -303,7 +303,7 @@ def _in_plain_words(error: Exception) -> str:
     """Say what a decoder complained of."""
     text = _one_line(error)
     if "truncated" in text.lower():
-        return "cut short, the file ends before its picture does"
+        return "cut short, the file ends before its image does"
     if "broken data stream" in text or "decoder error" in text or "unrecognized data stream" in text:
         return "its pixel data can't be read"
     return text
@@ -332,7 +332,7 @@ class _QuietHere:
     """Stands in a warning filter where a message pattern would: matches only in threads that are decoding.
 
     ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that use it undo each
-    other. A filter that asks which thread it is in needs no swapping and hides nobody else's warnings.
+    other. A filter that asks which thread it is in needs no swapping and hides no other thread's warnings.
     """
 
     def __init__(self) -> None:

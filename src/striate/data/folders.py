@@ -17,7 +17,7 @@ def open_folder(folder: Path, *, name: str, progress: Progress = silent) -> Sour
     Args:
         folder: an existing folder.
         name: the source, for messages.
-        progress: told how many files were listed.
+        progress: called with the number of files listed.
 
     Returns:
         The source; its ``fetch`` raises ``BrokenImageError`` for a file that can't be read any more.

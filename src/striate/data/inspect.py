@@ -126,7 +126,7 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         scan: what ``scan(source)`` found.
 
     Returns:
-        The record. Contents are compared byte by byte: the same picture saved in two different ways counts as
+        The record. Contents are compared byte by byte: the same photo saved in two different ways counts as
         two contents.
     """
     good = scan.good

@@ -42,7 +42,7 @@ def open_manifest(path: Path, *, name: str, progress: Progress = silent) -> Sour
     Args:
         path: an existing ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file in UTF-8.
         name: the source, for messages.
-        progress: told how many rows were checked.
+        progress: called with the number of rows checked.
 
     Raises:
         DataError: the manifest can't be read, a row is wrong (with its line number), or files are missing.

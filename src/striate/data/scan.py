@@ -79,7 +79,7 @@ def scan(
             any order.
         threads: worker threads, at least 1; None for one per processor that this process may use.
         max_pixels: the largest image that is decoded, in pixels.
-        progress: told how many images are read, from the calling thread.
+        progress: called with the number of images read, from the calling thread.
 
     Returns:
         The findings, image by image.
@@ -143,7 +143,7 @@ def scan(
             while worker.is_alive():
                 worker.join(_PROGRESS_EVERY_S)
                 progress("reading images", state["done"], num)
-    except BaseException as error:  # Ctrl-C: let the threads end before it goes on
+    except BaseException as error:  # Ctrl-C: let the threads end first
         failures.append(error)
         for worker in workers:
             worker.join()

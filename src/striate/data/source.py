@@ -16,7 +16,7 @@ SPLIT_NAMES: Final[tuple[str, str, str]] = ("train", "val", "test")
 """Names of the splits, in the order of their numbers 0, 1, 2."""
 
 NO_SPLIT: Final = -1
-"""Stands in ``Source.splits`` for an image whose source names no split."""
+"""In ``Source.splits``: the source names no split for this image."""
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 """The largest encoded image that is read (256 MiB)."""
@@ -62,7 +62,7 @@ _IMAGE_EXTENSIONS = frozenset(
         ".icb",
     }
     | {".vda", ".vst", ".ico", ".qoi", ".pcx", ".sgi"}
-    # pictures that striate can't read: they are quarantined with a remedy rather than left out unseen
+    # formats that striate can't read: quarantined with a remedy rather than left out unseen
     | {".heic", ".heif", ".jxl", ".svg", ".psd"}
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

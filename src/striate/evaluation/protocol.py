@@ -17,7 +17,7 @@ from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batches import ordered_map
 from striate.data.dataset import fetch_pixels
-from striate.data.picture import Picture
+from striate.data.pixels import ImageOrPixels
 from striate.data.preprocess import Preprocessing, normalise
 from striate.data.sources import Source
 from striate.data.views import (
@@ -100,7 +100,7 @@ class Showing:
         words: what is done, for people.
     """
 
-    cut: Callable[[Picture], list[Pixels]]
+    cut: Callable[[ImageOrPixels], list[Pixels]]
     num_views: int
     dense: bool
     decode_px: int | None

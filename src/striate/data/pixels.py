@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Picture = Image.Image | NDArray[np.uint8]
+ImageOrPixels = Image.Image | NDArray[np.uint8]
 """Pillow's image of mode RGB or L, or its pixels, ``H x W x C`` uint8 with C 3 or 1."""
 
 
