@@ -1,0 +1,89 @@
+"""Model: one handle for a network, trained or not, and how to get one: ``load`` and ``wrap``."""
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from striate.core.compute import Compute
+from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
+from striate.data.preprocess import Preprocessing
+from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.open import OpenNetwork, open_network, untrained_preprocessing
+
+if TYPE_CHECKING:
+    from striate.anatomy import Anatomy
+    from striate.evaluation.labelled import DataChoice, Split
+    from striate.evaluation.measure import Measurement
+    from striate.evaluation.protocol import Protocol
+    from striate.look.methods import Look
+    from striate.serve.engine import EngineChoice
+    from striate.serve.export_network import Exported
+    from striate.serve.predict import ImageInput, Prediction
+
+
+class Model:
+    """A network with all that is needed to use it.
+
+    ``striate.load`` and ``striate.wrap`` make one. Its methods call the same functions as the command line.
+
+    Images are paths, Pillow's images, uint8 arrays ``H x W x 3`` (RGB) or ``H x W`` (grey).
+
+    Attributes:
+        opened: network and bundle, as the functions of striate's rooms take them.
+    """
+
+    def __init__(self, opened: OpenNetwork) -> None:
+        self.opened = opened
+
+    @property
+    def net(self) -> nn.Module:
+        """The network, an ordinary ``torch.nn.Module`` in eval mode."""
+        return self.opened.net
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """What was read from a file, or None for random weights and modules of one's own."""
+        return self.opened.bundle if self.opened.bundle.state else None
+
+    @property
+    def name(self) -> str:
+        """Short name: of the run, the file, or the network."""
+        return self.opened.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the scores."""
+        return self.opened.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What images go through on their way to the network."""
+        return self.opened.preprocessing
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input in pixels."""
+        return self.opened.input_shape
+
+    @property
+    def trained(self) -> bool:
+        """False for random weights, whose answers mean nothing."""
+        return self.opened.trained
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may carry several labels."""
+        return self.opened.bundle.multi_label
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before they become probabilities."""
+        return self.opened.bundle.temperature
