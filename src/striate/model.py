@@ -1,32 +1,15 @@
 """Model: one handle for a network, trained or not, and how to get one: ``load`` and ``wrap``."""
 
-import html
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
-from striate.core.compute import Compute
-from striate.core.errors import UsageError
-from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
-from striate.weights.bundle import Bundle, save_bundle
-from striate.weights.open import OpenNetwork, open_network, untrained_preprocessing
+from striate.weights.bundle import Bundle
+from striate.weights.open import OpenNetwork
 
 if TYPE_CHECKING:
-    from striate.anatomy import Anatomy
-    from striate.evaluation.labelled import DataChoice, Split
-    from striate.evaluation.measure import Measurement
-    from striate.evaluation.protocol import Protocol
-    from striate.look.methods import Look
-    from striate.serve.engine import EngineChoice
-    from striate.serve.export_network import Exported
-    from striate.serve.predict import ImageInput, Prediction
+    pass
 
 
 class Model:

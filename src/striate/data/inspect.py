@@ -18,6 +18,8 @@ MAX_LISTED: Final = 100
 
 _LARGE_IMBALANCE = 10.0
 _ALMOST_ALL = 0.95
+_FEW_IMAGES = 10  # of a class: too few to learn and to measure anything
+_MANY_REPEATED = 0.5  # of all images
 _SAME_KIND = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
@@ -166,8 +168,8 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         conflicting=tuple(conflicting[:MAX_LISTED]),
         num_conflicting=len(conflicting),
         single_image_classes=singles,
-        notes=(*source.notes, *_oddities(source, extensions, imbalance, singles)),
-        problems=tuple(_problems(scan, counts, across, conflicting)),
+        notes=(*source.notes, *_oddities(source, extensions, singles)),
+        problems=(*source.problems, *_problems(scan, counts, across, conflicting, repeated, imbalance)),
     )
 
 
@@ -233,9 +235,7 @@ def _range(values: NDArray[np.int32]) -> SideRange:
     return SideRange(int(values.min()), int(np.median(values)), int(values.max()))
 
 
-def _oddities(
-    source: Source, extensions: tuple[tuple[str, int], ...], imbalance: float, singles: tuple[str, ...]
-) -> list[str]:
+def _oddities(source: Source, extensions: tuple[tuple[str, int], ...], singles: tuple[str, ...]) -> list[str]:
     """Say what does no harm by itself but deserves a look."""
     found = []
     kinds: Counter[str] = Counter()
@@ -246,8 +246,6 @@ def _oddities(
         for kind, count in kinds.most_common()[1:]:
             first = next(file for file in source.files if _kind(file) == kind)
             found.append(f"{counted(count, f'{kind} file')} among {common} ones, e.g. {first}: look at it")
-    if imbalance >= _LARGE_IMBALANCE:
-        found.append(f"the largest class has {imbalance:.0f} times the images of the smallest")
     if singles:
         found.append(
             f"{counted(len(singles), 'class').replace('classs', 'classes')} with one image: {_few(singles)}"
@@ -256,7 +254,12 @@ def _oddities(
 
 
 def _problems(
-    scan: Scan, counts: tuple[ClassCount, ...], across: list[SameContent], conflicting: list[SameContent]
+    scan: Scan,
+    counts: tuple[ClassCount, ...],
+    across: list[SameContent],
+    conflicting: list[SameContent],
+    repeated: list[SameContent],
+    imbalance: float,
 ) -> list[str]:
     found = []
     if scan.broken:
@@ -282,6 +285,28 @@ def _problems(
     untrained = [one.name for one in counts if one.total and split_named and not one.train + one.none]
     if untrained and len(untrained) + len(empty) < len(counts):
         found.append(f"no training image in {_few(untrained)}: no network can learn it, add some")
+    small = [one.name for one in counts if 0 < one.total < _FEW_IMAGES]
+    if small:
+        found.append(
+            f"fewer than {_FEW_IMAGES} images in {_few(small)}: too few to learn from and to measure on"
+        )
+    if imbalance >= _LARGE_IMBALANCE:
+        found.append(
+            f"the largest class has {imbalance:.0f} times the images of the smallest: weigh them"
+            " (`class_weights=balanced`), or add images"
+        )
+    copies = sum(len(same.files) - 1 for same in repeated)
+    num_good = int(scan.good.sum())
+    if copies >= _MANY_REPEATED * num_good:
+        found.append(
+            f"{copies:,} of {num_good:,} images repeat another one: only {num_good - copies:,} are different"
+        )
+    tiny = int(((scan.sizes_px.min(axis=1) <= 2) & scan.good).sum())
+    if tiny:
+        found.append(f"{counted(tiny, 'image')} of 2 pixels or less on a side: remove, they show nothing")
+    flat = int((scan.flat & scan.good).sum()) - tiny
+    if flat > 0:
+        found.append(f"{counted(flat, 'image')} of one level (black or blank): remove, they show nothing")
     return found
 
 

@@ -19,6 +19,7 @@ DIGEST_BYTES: Final = 16
 """Length of a content hash (BLAKE2b, 128 bits)."""
 
 _TURN_IMAGES = 16
+_FLAT = 8  # levels of 255: an image of fewer is black or blank
 _PROGRESS_EVERY_S = 0.2
 
 Sink = Callable[[int, NDArray[np.uint8]], None]
@@ -43,12 +44,14 @@ class Scan:
         broken: the images that can't be decoded, by index.
         sizes_px: int32 ``[n, 2]``, height and width of the upright image at full size; zero for a broken one.
         grey: bool ``[n]``, whether the file has one channel; False for a broken one.
+        flat: bool ``[n]``, whether all levels lie within 8 of 255; False for a broken one.
     """
 
     digests: NDArray[np.uint8]
     broken: tuple[Broken, ...]
     sizes_px: NDArray[np.int32]
     grey: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -92,6 +95,7 @@ def scan(
     digests = np.zeros((num, DIGEST_BYTES), np.uint8)
     sizes = np.zeros((num, 2), np.int32)
     grey = np.zeros(num, np.bool_)
+    flat = np.zeros(num, np.bool_)
     broken: dict[int, str] = {}
     failures: list[BaseException] = []
     lock = threading.Lock()
@@ -113,6 +117,7 @@ def scan(
                 pixels = whole[:, :, None] if whole.ndim == 2 else whole
                 sizes[index] = pixels.shape[:2]
             grey[index] = pixels.shape[2] == 1
+            flat[index] = int(pixels.max()) - int(pixels.min()) <= _FLAT
         except BrokenImageError as error:
             broken[index] = error.reason
             return
@@ -156,6 +161,7 @@ def scan(
         broken=tuple(Broken(index, source.files[index], broken[index]) for index in sorted(broken)),
         sizes_px=sizes,
         grey=grey,
+        flat=flat,
     )
 
 
