@@ -7,9 +7,12 @@ Every choice that changes pixels is made here, once:
   broken profile is ignored.
 - *grey* stays one channel (mode ``"L"``) when the file itself is grey; a colour file that happens to look
   grey stays RGB.
-- *16 bits*: grey is divided by 257 and rounded, so that 65535 becomes 255. 32-bit integers within 0..65535
-  are treated the same; floats within 0..1 are multiplied by 255, within 0..255 rounded, within 0..65535
-  divided by 257; anything else is stretched so that its minimum becomes 0 and its maximum 255.
+- *more than 8 bits*: grey is brought from the range of its type to 0..255 and rounded: 16 bits are divided
+  by 257, 12 bits by 4095 / 255. Where the file says its range (a TIFF's MaxSampleValue) or the
+  caller does (``levels``), that range becomes 0..255 and values beyond it are clipped. 32-bit integers within
+  0..65535 are treated as 16 bits; floats within 0..1 are multiplied by 255, within 0..255 rounded, within
+  0..65535 divided by 257; anything else is stretched so that its minimum becomes 0 and its maximum 255. A
+  TIFF whose zero is white is inverted. Signed 8-bit samples are refused: their meaning can't be told.
 - *transparency* is laid over white.
 - *several frames or pages*: the first.
 """
@@ -50,6 +53,7 @@ from PIL import (  # the plugins register themselves when they are imported
 
 from striate.core.errors import BrokenImageError
 from striate.data.file_format import image_format, why_not_an_image
+from striate.data.grey_levels import deep_grey, unsupported_samples
 from striate.data.jpeg import decode_jpeg
 from striate.data.libtiff import silence_libtiff
 from striate.data.pixels import as_image, as_pixels
@@ -80,11 +84,13 @@ class Decoded:
         pixels: ``H x W x C`` uint8, upright, C being 3 (RGB) or 1 (grey).
         full_height_px: height of the upright image before any scaled decoding.
         full_width_px: width of the upright image before any scaled decoding.
+        levels: smallest and largest value in the file, of grey with more than 8 bits; else None.
     """
 
     pixels: NDArray[np.uint8]
     full_height_px: int
     full_width_px: int
+    levels: tuple[float, float] | None = None
 
 
 def decode(
@@ -111,9 +117,21 @@ def decode(
 
 
 def decode_sized(
-    data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    *,
+    file: str,
+    min_side_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    levels: tuple[float, float] | None = None,
 ) -> Decoded:
     """Decode one image file as ``decode`` does, to pixels, and return its full size as well.
+
+    Args:
+        data: as ``decode``.
+        file: as ``decode``.
+        min_side_px: as ``decode``.
+        max_pixels: as ``decode``.
+        levels: values of grey with more than 8 bits that become 0 and 255; None for the file's own range.
 
     Raises:
         BrokenImageError: the file can't be decoded, whatever the reason.
@@ -123,7 +141,7 @@ def decode_sized(
         if kind is None:
             raise BrokenImageError(file, why_not_an_image(data))
         with _Quiet():
-            return _decode(data, kind, file, min_side_px, max_pixels)
+            return _decode(data, kind, file, min_side_px, max_pixels, levels)
     except BrokenImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -131,12 +149,21 @@ def decode_sized(
     except MemoryError as error:
         raise BrokenImageError(file, "too large: memory ran out while decoding it") from error
     except UnidentifiedImageError as error:
+        if kind == "TIFF" and (reason := unsupported_samples(data)):
+            raise BrokenImageError(file, reason) from error
         raise BrokenImageError(file, f"damaged header: begins as {kind} but can't be read as one") from error
     except Exception as error:  # a decoder met with damaged bytes may raise anything
         raise BrokenImageError(file, f"damaged {kind}: {_in_plain_words(error)}") from error
 
 
-def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixels: int) -> Decoded:
+def _decode(
+    data: bytes,
+    kind: str,
+    file: str,
+    min_side_px: int | None,
+    max_pixels: int,
+    levels: tuple[float, float] | None,
+) -> Decoded:
     with Image.open(BytesIO(data), formats=(kind,)) as opened:
         width, height = opened.size
         if width < 1 or height < 1:
@@ -151,19 +178,25 @@ def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixe
             scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
         if fast is None:
             opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
+        image: Image.Image = opened
+        seen: tuple[float, float] | None = None
+        if opened.mode[0] in "IF" or kind == "TIFF":
+            grey = deep_grey(opened, file, levels)
+            if grey is not None:
+                image, seen = grey
         orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
         turn = _UPRIGHT.get(orientation)
         if fast is not None and turn is None and _is_srgb(opened):
             pixels = fast  # as it is: neither turned nor recoloured
         else:
             grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
-            image = _to_eight_bits(opened if fast is None else _like(opened, fast), grey_file=grey_file)
+            image = _to_eight_bits(image if fast is None else _like(opened, fast), grey_file=grey_file)
             pixels = as_pixels(image if turn is None else image.transpose(turn))
     if not scaled:
         height, width = pixels.shape[:2]
     elif orientation in _SIDEWAYS:
         width, height = height, width
-    return Decoded(pixels, height, width)
+    return Decoded(pixels, height, width, seen)
 
 
 def _is_srgb(opened: Image.Image) -> bool:
@@ -174,9 +207,9 @@ def _is_srgb(opened: Image.Image) -> bool:
 
 def _like(opened: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
     """Return pixels as an image that carries the colour profile of its file."""
-    picture = as_image(pixels)
-    picture.info = opened.info
-    return picture
+    image = as_image(pixels)
+    image.info = opened.info
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -197,13 +230,7 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
     """Turn any mode that Pillow opens into ``"L"`` or ``"RGB"``, over white, in sRGB."""
     profile = image.info.get("icc_profile")
     mode = image.mode
-    if mode in ("L", "RGB") and "transparency" not in image.info:
-        colour, alpha = image, None
-    elif mode.startswith("I;16"):
-        colour, alpha = Image.fromarray(_from_16_bits(np.asarray(image))), None
-    elif mode in ("I", "F"):
-        colour, alpha = Image.fromarray(_from_wide(np.asarray(image))), None
-    elif mode in ("CMYK", "LAB"):
+    if (mode in ("L", "RGB") and "transparency" not in image.info) or mode in ("CMYK", "LAB"):
         colour, alpha = image, None
     elif mode == "1" and "transparency" not in image.info:
         colour, alpha = image.convert("L"), None
@@ -223,24 +250,6 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
     if isinstance(colour, ImageFile.ImageFile):  # a plain image, not one that holds on to its file's bytes
         colour = image.copy()
     return colour
-
-
-def _from_16_bits(values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _from_wide(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scale 32-bit grey to 8 bits by the rule in the module docstring."""
-    wide = values.astype(np.float64)
-    low, high = float(wide.min()), float(wide.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("holds values that are not finite numbers")
-    whole = np.issubdtype(values.dtype, np.integer)
-    if low >= 0 and high <= 65535:
-        scale = 1 / 257 if whole or high > 255 else 1.0 if high > 1 else 255.0
-        return np.floor(wide * scale + 0.5).astype(np.uint8)
-    span = high - low
-    return np.floor((wide - low) * 255 / (span or 1.0) + 0.5).astype(np.uint8)
 
 
 _MAX_TRANSFORMS = 64

@@ -19,6 +19,8 @@ MAX_LISTED: Final = 100
 _LARGE_IMBALANCE = 10.0
 _ALMOST_ALL = 0.95
 _FEW_IMAGES = 10  # of a class: too few to learn and to measure anything
+_UNUSED_RANGE = 4  # 16-bit files that stay below a quarter of their range hold values of fewer bits
+_SENSORS = (1023, 4095, 16383)  # the largest values of 10, 12 and 14 bits
 _MANY_REPEATED = 0.5  # of all images
 _SAME_KIND = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
@@ -79,6 +81,7 @@ class Inspection:
         num_sizes: how many different sizes there are.
         num_grey: one-channel images.
         num_colour: three-channel images.
+        levels: smallest and largest value of grey with more than 8 bits, or None where there is none.
         extensions: number of files by extension, most common first; empty where the source stores pixels.
         broken: files that can't be decoded, at most ``MAX_LISTED``.
         num_broken: how many there are.
@@ -103,6 +106,7 @@ class Inspection:
     num_sizes: int
     num_grey: int
     num_colour: int
+    levels: tuple[float, float] | None
     extensions: tuple[tuple[str, int], ...]
     broken: tuple[Broken, ...]
     num_broken: int
@@ -159,6 +163,7 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         num_sizes=len(size_counts),
         num_grey=int(np.count_nonzero(scan.grey & good)),
         num_colour=int(np.count_nonzero(~scan.grey & good)),
+        levels=_levels(scan),
         extensions=extensions,
         broken=scan.broken[:MAX_LISTED],
         num_broken=len(scan.broken),
@@ -171,6 +176,12 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         notes=(*source.notes, *_oddities(source, extensions, singles)),
         problems=(*source.problems, *_problems(scan, counts, across, conflicting, repeated, imbalance)),
     )
+
+
+def _levels(scan: Scan) -> tuple[float, float] | None:
+    if np.isnan(scan.levels).all():
+        return None
+    return float(np.nanmin(scan.levels[:, 0])), float(np.nanmax(scan.levels[:, 1]))
 
 
 def _class_counts(source: Source, good: NDArray[np.bool_]) -> tuple[ClassCount, ...]:
@@ -301,10 +312,18 @@ def _problems(
         found.append(
             f"{copies:,} of {num_good:,} images repeat another one: only {num_good - copies:,} are different"
         )
+    levels = _levels(scan)
+    if levels is not None and levels[0] >= 0 and 255 < levels[1] < 65536 / _UNUSED_RANGE:
+        deep = int((~np.isnan(scan.levels[:, 0])).sum())
+        found.append(
+            f"{counted(deep, 'image')} of more than 8 bits use only the values {levels[0]:.0f} to"
+            f" {levels[1]:.0f}, which become {levels[0] / 257:.0f} to {levels[1] / 257:.0f} of 255: say their"
+            f" range (`levels=0:{next(top for top in _SENSORS if top >= levels[1])}`)"
+        )
     tiny = int(((scan.sizes_px.min(axis=1) <= 2) & scan.good).sum())
     if tiny:
         found.append(f"{counted(tiny, 'image')} of 2 pixels or less on a side: remove, they show nothing")
-    flat = int((scan.flat & scan.good).sum()) - tiny
+    flat = int((scan.flat & scan.good & np.isnan(scan.levels[:, 0])).sum()) - tiny
     if flat > 0:
         found.append(f"{counted(flat, 'image')} of one level (black or blank): remove, they show nothing")
     return found

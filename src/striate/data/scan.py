@@ -44,6 +44,7 @@ class Scan:
         broken: the images that can't be decoded, by index.
         sizes_px: int32 ``[n, 2]``, height and width of the upright image at full size; zero for a broken one.
         grey: bool ``[n]``, whether the file has one channel; False for a broken one.
+        levels: float32 ``[n, 2]``, smallest and largest value in grey of more than 8 bits; NaN for others.
         flat: bool ``[n]``, whether all levels lie within 8 of 255; False for a broken one.
     """
 
@@ -52,6 +53,7 @@ class Scan:
     sizes_px: NDArray[np.int32]
     grey: NDArray[np.bool_]
     flat: NDArray[np.bool_]
+    levels: NDArray[np.float32]
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -96,6 +98,7 @@ def scan(
     sizes = np.zeros((num, 2), np.int32)
     grey = np.zeros(num, np.bool_)
     flat = np.zeros(num, np.bool_)
+    levels = np.full((num, 2), np.nan, np.float32)
     broken: dict[int, str] = {}
     failures: list[BaseException] = []
     lock = threading.Lock()
@@ -111,6 +114,8 @@ def scan(
                 )
                 pixels = decoded.pixels
                 sizes[index] = decoded.full_height_px, decoded.full_width_px
+                if decoded.levels is not None:
+                    levels[index] = decoded.levels
             else:
                 whole = np.ascontiguousarray(content)
                 digests[index] = np.frombuffer(_digest(whole.tobytes(), whole.shape), np.uint8)
@@ -162,6 +167,7 @@ def scan(
         sizes_px=sizes,
         grey=grey,
         flat=flat,
+        levels=levels,
     )
 
 
