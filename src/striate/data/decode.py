@@ -22,6 +22,8 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from types import TracebackType
@@ -54,26 +56,47 @@ from PIL import (  # the plugins register themselves when they are imported
 from striate.core.errors import BrokenImageError
 from striate.data.file_format import image_format, why_not_an_image
 from striate.data.grey_levels import deep_grey, unsupported_samples
-from striate.data.jpeg import decode_jpeg
+from striate.data.jpeg import decode_jpeg, jpeg_scale
 from striate.data.libtiff import silence_libtiff
-from striate.data.pixels import as_image, as_pixels
+from striate.data.pixels import STRIP_PIXELS, as_image, as_pixels, strips
 
 silence_libtiff()
 
 MAX_PIXELS: Final = 90_000_000
-"""The default limit on the pixels of one image, checked against its header before anything is decoded."""
+"""The default limit on the decoded pixels of one image, checked against its header."""
+
+DECODE_BYTES: Final = 640 * 2**20
+"""The most memory that decoding takes at a time, in all threads together."""
+
+_IN_PILLOW = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}  # bytes a pixel; 4 in all other modes
+_IN_DECODER = {"WEBP": 10, "AVIF": 4, "GIF": 4, "JPEG2000": 8}  # bytes a pixel, measured
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+
+
+class _Memory:
+    """Memory that threads take in turn: a large image waits until others are done, small ones pass."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._free = most_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, wanted: int) -> Iterator[None]:
+        """Hold some bytes, at most all there are, for the length of the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+_memory = _Memory(DECODE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +127,9 @@ def decode(
             signature.
         min_side_px: the shorter side that is wanted, at least 1 px. A JPEG may then be decoded at 1/2, 1/4 or
             1/8 of its size, as long as its shorter side stays at least this long. None: full size.
-        max_pixels: the largest width x height that is decoded. Pillow's own limit, twice
-            ``Image.MAX_IMAGE_PIXELS`` (179 million), stays in force as well.
+        max_pixels: the largest width x height that is decoded, after a JPEG's scaling. For other formats
+            Pillow's own limit, twice ``Image.MAX_IMAGE_PIXELS`` (179 million), stays in force as well, and
+            what would take more than ``DECODE_BYTES`` is refused.
 
     Returns:
         An upright image of mode ``"RGB"`` or ``"L"``, 8 bits a channel (see the module docstring).
@@ -164,39 +188,67 @@ def _decode(
     max_pixels: int,
     levels: tuple[float, float] | None,
 ) -> Decoded:
-    with Image.open(BytesIO(data), formats=(kind,)) as opened:
+    with _open(data, kind) as opened:
         width, height = opened.size
         if width < 1 or height < 1:
             raise BrokenImageError(file, f"has no pixels ({width} x {height})")
-        if width * height > max_pixels:
+        scale = jpeg_scale(opened.size, min_side_px) if kind == "JPEG" else 1
+        num_pixels = -(-width // scale) * -(-height // scale)
+        if num_pixels > max_pixels:
             raise BrokenImageError(
                 file, f"too large to decode safely: {width} x {height} pixels, the limit is {max_pixels:,}"
             )
-        scaled = False
-        fast = decode_jpeg(data, opened, min_side_px) if kind == "JPEG" else None
-        if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
-            scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
-        if fast is None:
-            opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
-        image: Image.Image = opened
-        seen: tuple[float, float] | None = None
-        if opened.mode[0] in "IF" or kind == "TIFF":
-            grey = deep_grey(opened, file, levels)
-            if grey is not None:
-                image, seen = grey
-        orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
-        turn = _UPRIGHT.get(orientation)
-        if fast is not None and turn is None and _is_srgb(opened):
-            pixels = fast  # as it is: neither turned nor recoloured
-        else:
-            grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
-            image = _to_eight_bits(image if fast is None else _like(opened, fast), grey_file=grey_file)
-            pixels = as_pixels(image if turn is None else image.transpose(turn))
+        needed = num_pixels * (_IN_PILLOW.get(opened.mode, 4) + _IN_DECODER.get(kind, 0) + 4)
+        if needed > DECODE_BYTES:
+            raise BrokenImageError(
+                file,
+                f"too large: decoding {width} x {height} pixels of {kind} takes about {needed >> 20} MiB, the"
+                f" limit is {DECODE_BYTES >> 20}: save it smaller, or as JPEG",
+            )
+        with _memory.reserved(needed):
+            return _decode_opened(opened, data, kind, file, min_side_px, levels)
+
+
+def _decode_opened(
+    opened: ImageFile.ImageFile,
+    data: bytes,
+    kind: str,
+    file: str,
+    min_side_px: int | None,
+    levels: tuple[float, float] | None,
+) -> Decoded:
+    width, height = opened.size
+    scaled = False
+    fast = decode_jpeg(data, opened, min_side_px) if kind == "JPEG" else None
+    if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
+        scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
+    if fast is None:
+        opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
+    image: Image.Image = opened
+    seen: tuple[float, float] | None = None
+    if opened.mode[0] in "IF" or kind == "TIFF":
+        grey = deep_grey(opened, file, levels)
+        if grey is not None:
+            image, seen = grey
+    orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
+    if fast is not None and _is_srgb(opened):
+        pixels = fast  # not recoloured
+    else:
+        grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
+        pixels = _eight_bits(image if fast is None else _like(opened, fast), grey_file)
+    pixels = _upright(pixels, orientation)
     if not scaled:
         height, width = pixels.shape[:2]
     elif orientation in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels, height, width, seen)
+
+
+def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
+    """Read a file's header. A JPEG may be larger than Pillow opens, for it is decoded at a scale."""
+    if kind == "JPEG":
+        return JpegImagePlugin.JpegImageFile(BytesIO(data))
+    return Image.open(BytesIO(data), formats=(kind,))
 
 
 def _is_srgb(opened: Image.Image) -> bool:
@@ -223,7 +275,32 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn ``H x W x C`` pixels as their orientation tag (1 to 8) says."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.transpose(1, 0, 2)  # 5; the others are mirror images of it
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
 # -- Colour --------------------------------------------------------------------------------------------------
+
+
+def _eight_bits(image: Image.Image, grey_file: bool) -> NDArray[np.uint8]:
+    """Return an image's pixels, ``H x W x C`` uint8: a large one in strips, for each step takes a copy."""
+    if image.width * image.height <= STRIP_PIXELS:
+        return as_pixels(_to_eight_bits(image, grey_file=grey_file))
+    pixels: NDArray[np.uint8] | None = None
+    for top, part in strips(image):
+        strip = as_pixels(_to_eight_bits(part, grey_file=grey_file))
+        if pixels is None:
+            pixels = np.empty((image.height, image.width, strip.shape[2]), np.uint8)
+        pixels[top : top + len(strip)] = strip
+    assert pixels is not None
+    return pixels
 
 
 def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
@@ -247,8 +324,6 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
         white = Image.new(colour.mode, colour.size, "white")
         white.paste(colour, mask=alpha)
         colour = white
-    if isinstance(colour, ImageFile.ImageFile):  # a plain image, not one that holds on to its file's bytes
-        colour = image.copy()
     return colour
 
 

@@ -1,5 +1,6 @@
 """Grey with more than 8 bits: which values a file means by black and white, and how they become 0..255."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.core.errors import BrokenImageError
+from striate.data.pixels import strips
 
 _BITS, _INVERTED, _MAX_VALUE, _SAMPLE_FORMAT = 258, 262, 281, 339  # TIFF 6.0, section 8 and 19
 _KINDS: Final = {1: "unsigned", 2: "signed", 3: "float"}
@@ -36,15 +38,22 @@ def deep_grey(
         raise BrokenImageError(file, f"TIFF of signed 8-bit samples is not supported: {_READABLE} unsigned")
     if opened.mode not in ("I", "F") and not opened.mode.startswith("I;16"):
         return None
-    values: NDArray[Any] = np.asarray(opened)
-    if opened.mode == "I" and kind == 1 and bits == 32:
-        values = values.view(np.uint32)  # Pillow has no unsigned 32-bit mode
-    low, high = float(values.min()), float(values.max())
+    unsigned = opened.mode == "I" and kind == 1 and bits == 32  # Pillow has no such mode
+
+    def values() -> Iterator[tuple[int, NDArray[Any]]]:
+        for top, strip in strips(opened):
+            part = np.asarray(strip)
+            yield top, part.view(np.uint32) if unsigned else part
+
+    ends = [(float(strip.min()), float(strip.max())) for _, strip in values()]
+    low, high = float(np.min(ends)), float(np.max(ends))
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BrokenImageError(file, "holds values that are not finite numbers")
-    black, white = levels or _range(values, low, high, bits, _stated(tags))
-    scaled = np.clip((values.astype(np.float64) - black) * 255.0 / (white - black), 0.0, 255.0)
-    grey = np.floor(scaled + 0.5).astype(np.uint8)
+    black, white = levels or _range(opened.mode != "F", low, high, bits, _stated(tags))
+    grey = np.empty((opened.height, opened.width), np.uint8)
+    for top, strip in values():
+        scaled = np.clip((strip.astype(np.float64) - black) * 255.0 / (white - black), 0.0, 255.0)
+        grey[top : top + len(strip)] = np.floor(scaled + 0.5)
     made = Image.fromarray(255 - grey if inverted else grey)
     made.info = opened.info
     made.format = opened.format
@@ -83,16 +92,14 @@ def _samples(tags: Any) -> tuple[int, int, bool]:
     return first(_BITS, 1), first(_SAMPLE_FORMAT, 1), tags.get(_INVERTED) == 0
 
 
-def _range(
-    values: NDArray[Any], low: float, high: float, bits: int, stated: float | None
-) -> tuple[float, float]:
+def _range(whole: bool, low: float, high: float, bits: int, stated: float | None) -> tuple[float, float]:
     """Return the values that become 0 and 255."""
     if stated is not None and low >= 0 and high <= stated:
         return 0.0, stated
     if bits == 12:
         return 0.0, 4095.0
     if low >= 0 and high <= 65535:
-        if np.issubdtype(values.dtype, np.integer) or high > 255:
+        if whole or high > 255:
             return 0.0, 65535.0
         return 0.0, 255.0 if high > 1 else 1.0
     return low, high if high > low else low + 1.0
