@@ -65,10 +65,11 @@ silence_libtiff()
 MAX_PIXELS: Final = 90_000_000
 """The default limit on the decoded pixels of one image, checked against its header."""
 
-DECODE_BYTES: Final = 640 * 2**20
+DECODE_BYTES: Final = 480 * 2**20
 """The most memory that decoding takes at a time, in all threads together."""
 
 _IN_PILLOW = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}  # bytes a pixel; 4 in all other modes
+_GREY_MODES = frozenset({"1", "L", "I", "F", "I;16", "I;16B"})
 _IN_DECODER = {"WEBP": 10, "AVIF": 4, "GIF": 4, "JPEG2000": 8}  # bytes a pixel, measured
 
 _ORIENTATION_TAG = 0x0112
@@ -198,7 +199,8 @@ def _decode(
             raise BrokenImageError(
                 file, f"too large to decode safely: {width} x {height} pixels, the limit is {max_pixels:,}"
             )
-        needed = num_pixels * (_IN_PILLOW.get(opened.mode, 4) + _IN_DECODER.get(kind, 0) + 4)
+        ours = 3 if opened.mode in _GREY_MODES else 4  # the result, and a strip's copies
+        needed = num_pixels * (_IN_PILLOW.get(opened.mode, 4) + _IN_DECODER.get(kind, 0) + ours)
         if needed > DECODE_BYTES:
             raise BrokenImageError(
                 file,

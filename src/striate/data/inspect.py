@@ -308,7 +308,7 @@ def _problems(
         )
     copies = sum(len(same.files) - 1 for same in repeated)
     num_good = int(scan.good.sum())
-    if copies >= _MANY_REPEATED * num_good:
+    if num_good and copies >= _MANY_REPEATED * num_good:
         found.append(
             f"{copies:,} of {num_good:,} images repeat another one: only {num_good - copies:,} are different"
         )
