@@ -1,8 +1,8 @@
 """striate: the working laboratory for the classic convolutional networks, LeNet-5 to ResNet.
 
-``striate.load`` gives a ``Model``; ``striate.train`` trains one. Every public name is in ``dir(striate)``, and
-``help(striate.load)`` explains it. Importing this package is light: torch is imported when one of the names is
-first used.
+``striate.load`` gives a ``Model``; ``striate.train`` trains one. Every public name is in ``dir(striate)``;
+``help(striate.load)`` explains one. Importing this package is light: torch is imported when one of the names
+is first used.
 """
 
 import ast

@@ -113,14 +113,14 @@ class Model:
         """Classify images.
 
         Args:
-            images: one image (in memory, or the path of a file), or many: a folder, an archive, or an iterable.
+            images: one image (in memory, or the path of a file), or many: a folder, an archive, an iterable.
             top: how many classes to name, at least 1.
             engine: ``auto``, ``torch`` or ``openvino``.
             compute: where and how.
 
         Returns:
-            For one image its ``Prediction`` (``.label``, ``.probability``, ``.ranked``, ``.error``); for many an
-            iterator of these, in order, in constant memory.
+            For one image its ``Prediction`` (``.label``, ``.probability``, ``.ranked``, ``.error``); for many
+            an iterator of these, in order, in constant memory.
 
         Raises:
             UsageError: a path that does not exist, an array that holds no pixels, or random weights.
@@ -216,7 +216,7 @@ class Model:
 
     @cached_property
     def look(self) -> "Looker":
-        """The ways of looking inside: ``model.look.deconvnet(image, layer="conv5_3", unit=12)`` and others."""
+        """The ways of looking inside, such as ``model.look.deconvnet(image, layer="conv5_3", unit=12)``."""
         from striate.look.looker import Looker
 
         return Looker(self.opened)
@@ -264,8 +264,9 @@ class Model:
             "parameters": f"{summary.parameters:,}",
             "MACs": f"{summary.macs:,}",
         }
+        left = "style='text-align:left'"
         cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(text)}</td></tr>"
+            f"<tr><th {left}>{name}</th><td {left}>{html.escape(text)}</td></tr>"
             for name, text in rows.items()
         )
         return f"<table>{cells}</table>"
@@ -295,8 +296,8 @@ def load(
     """Load a network.
 
     Args:
-        network: a run folder, a bundle (``.safetensors``) or a file of weights of another program; or the name
-            of a network (``striate.nets.NETS``), a ``.net`` file, a text in the lectures' notation, or
+        network: a run folder, a bundle (``.safetensors``) or a file of weights of another program; or the
+            name of a network (``striate.nets.NETS``), a ``.net`` file, a text in the lectures' notation, or
             ``module:factory`` for a network of one's own.
         net: for weights that don't say their network: a module to fill, or what builds it (a name,
             ``module:factory``).

@@ -369,9 +369,7 @@ def test_decoding_stays_quiet_when_filters_are_put_before_its_own() -> None:
 def test_memory_of_decoding_is_bounded() -> None:
     flat = io.BytesIO()
     Image.new("RGB", (9_400, 9_400), (200, 30, 40)).save(flat, "WEBP", lossless=True, method=0)
-    with pytest.raises(
-        BrokenImageError, match=r"decoding 9400 x 9400 pixels of WEBP takes about 15"
-    ):
+    with pytest.raises(BrokenImageError, match=r"decoding 9400 x 9400 pixels of WEBP takes about 15"):
         decode(flat.getvalue(), file="x.webp")
 
 
