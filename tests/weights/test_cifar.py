@@ -1,4 +1,4 @@
-"""CIFAR ResNets as most repositories publish them, against a network of plain torch that pads on both sides."""
+"""CIFAR ResNets as they are published, against a network of plain torch that pads on both sides."""
 
 import pytest
 import torch

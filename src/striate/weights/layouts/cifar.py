@@ -1,8 +1,8 @@
 """The CIFAR ResNets that most repositories share: ``layer1.0.conv1.weight`` ... ``linear.weight``.
 
-Their shortcuts of option A have no parameters, so a file does not show where the zero channels go: this family
-puts half of them before the copied channels and half behind, striate puts all behind. The two networks are the
-same up to the order of the channels, so weights are brought into striate's order; nothing is lost.
+Their shortcuts of option A have no parameters, so a file does not show where the zero channels go: this
+family puts half of them before the copied channels and half behind, striate puts all behind. The two networks
+are the same up to the order of the channels, so weights are brought into striate's order; nothing is lost.
 
 Source: the names and the padding are those of the published ``resnet20`` to ``resnet1202`` files (linear) and
 of their option B. Files whose last layer is called ``fc`` come from several programs that pad differently.
