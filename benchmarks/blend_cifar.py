@@ -40,7 +40,7 @@ from striate.evaluation.measure import evaluate
 from striate.evaluation.protocol import Protocol
 from striate.metrics.interval import wilson
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import load_answers, save_answers
+from striate.metrics.predictions_file import load_predictions, save_predictions
 from striate.metrics.seeds import summarise
 from striate.nets import describe, find
 from striate.weights.bundle import load_bundle
@@ -124,8 +124,8 @@ class Experiment:
         if not file.exists():
             print(f"asking {where} ({protocol})", file=sys.stderr, flush=True)
             shown = Protocol(kind=protocol)  # type: ignore[arg-type]
-            save_answers(evaluate(bundle, self.options.data, protocol=shown, split="test").answers, file)
-        return load_answers(file)
+            save_predictions(evaluate(bundle, self.options.data, protocol=shown, split="test").answers, file)
+        return load_predictions(file)
 
     def soup(self, name: str, kind: str, bundles: Sequence[Path], seed: int) -> Path:
         """Make a soup, or use the one that is there."""

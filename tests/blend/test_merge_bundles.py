@@ -20,7 +20,7 @@ from striate.core.errors import BundleError, DataError, UsageError
 from striate.data.batches import in_order, loader_for
 from striate.data.dataset import fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
-from striate.metrics.predictions_file import load_answers
+from striate.metrics.predictions_file import load_predictions
 from striate.nets import build
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
@@ -178,7 +178,7 @@ def test_ensemble_is_the_numpy_mean(family, children, tmp_path):
     again = striate.ensemble([saved, members[0]], "digits", precision="fp32")
     assert [m.name for m in again.members] == ["answers.csv", "parent"]
     assert again.members[0].accuracy == result.ensemble.accuracy
-    assert load_answers(saved).split.startswith("test split")
+    assert load_predictions(saved).split.startswith("test split")
 
 
 def test_ensemble_of_other_architectures_and_preprocessing(family, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from striate.cli import show
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def files(tmp_path):
             logits=logits,
             split="test images",
         )
-        save_answers(one, tmp_path / f"{name}.csv")
+        save_predictions(one, tmp_path / f"{name}.csv")
     return tmp_path / "a.csv", tmp_path / "b.csv"
 
 

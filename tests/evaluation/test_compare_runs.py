@@ -11,7 +11,7 @@ from scipy import stats
 import striate
 from striate.core.errors import BundleError, DataError, UsageError
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 from striate.weights.bundle import load_bundle, save_bundle, with_graphs
 from striate.weights.open import open_bundle
 
@@ -35,7 +35,7 @@ def saved(tmp_path):
     paths = []
     for k, lean in enumerate((0.5, 2.5, 0.5)):
         paths.append(tmp_path / f"{'abc'[k]}.csv")
-        save_answers(answers(f"net {k}", seed=k, lean=lean), paths[-1])
+        save_predictions(answers(f"net {k}", seed=k, lean=lean), paths[-1])
     return paths
 
 
@@ -104,7 +104,7 @@ def test_the_order_of_images_and_classes_in_a_file_changes_nothing(saved, tmp_pa
         labels=np.argsort(columns)[b.labels[order]],
         logits=b.logits[order][:, columns],
     )
-    save_answers(turned, tmp_path / "turned.csv")
+    save_predictions(turned, tmp_path / "turned.csv")
     one = striate.compare_runs([saved[0], saved[1]]).pairs[0]
     other = striate.compare_runs([saved[0], tmp_path / "turned.csv"]).pairs[0]
     assert other.paired == one.paired
@@ -125,7 +125,7 @@ def test_several_labels_count_as_right_when_all_are(tmp_path):
         one = Predictions(
             name=name, classes=("x", "y"), files=("p", "q", "r"), labels=truth, logits=logits, split=""
         )
-        save_answers(one, tmp_path / f"{name}.csv")
+        save_predictions(one, tmp_path / f"{name}.csv")
     found = striate.compare_runs([tmp_path / "a.csv", tmp_path / "b.csv"])
     assert [one.num_right for one in found.entrants] == [3, 1]
     assert {entry.name: entry.paired.only_a for entry in found.pairs[0].by_class} == {"x": 0, "y": 2}
@@ -185,11 +185,11 @@ def test_where_recipes_held_out_different_shares_the_common_images_are_taken(run
 
 
 def test_other_images_and_other_classes_are_refused(saved, tmp_path):
-    save_answers(answers("short", seed=1, num=59), tmp_path / "short.csv")
+    save_predictions(answers("short", seed=1, num=59), tmp_path / "short.csv")
     with pytest.raises(DataError, match="same images"):
         striate.compare_runs([saved[0], tmp_path / "short.csv"])
     other = replace(answers("other", seed=1), classes=("ant", "bee", "dog"))
-    save_answers(other, tmp_path / "other.csv")
+    save_predictions(other, tmp_path / "other.csv")
     with pytest.raises(DataError, match="same classes"):
         striate.compare_runs([saved[0], tmp_path / "other.csv"])
 
@@ -223,7 +223,7 @@ def test_a_network_that_diverged_is_named(runs, tmp_path):
 def test_a_file_of_a_calibrated_network_has_its_temperature(runs, tmp_path):
     hot = tmp_path / "hot.safetensors"
     save_bundle(replace(load_bundle(runs[0]), temperature=2.0), hot)
-    save_answers(striate.evaluate(hot, "digits").answers, tmp_path / "saved.csv")
+    save_predictions(striate.evaluate(hot, "digits").answers, tmp_path / "saved.csv")
     found = striate.compare_runs([hot, tmp_path / "saved.csv", runs[0]], "digits")
     losses = [one.loss for one in found.entrants]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -12,7 +12,7 @@ from striate.data.preprocess import Preprocessing, to_pixels
 from striate.evaluation.measure import evaluate, measure
 from striate.evaluation.protocol import Protocol
 from striate.metrics.interval import wilson
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
 
@@ -120,7 +120,7 @@ def test_a_file_of_predictions_needs_no_data(photos, tmp_path, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
     first = evaluate(bundle(tmp_path / "a.safetensors"), photos, protocol=TEN).answers
-    save_answers(first, tmp_path / f"kept{suffix}")
+    save_predictions(first, tmp_path / f"kept{suffix}")
     again = measure([tmp_path / f"kept{suffix}"])[0]
     assert again.protocol is None
     assert again.images_per_s is None

@@ -72,7 +72,7 @@ def test_several_labels():
     assert ap.what == "mean AP"
     assert ap.value == pytest.approx((1 + 0.75 + 1) / 3)
     assert ap.gain == pytest.approx((1 - 2 / 3) / 3)
-    with pytest.raises(UsageError, match="--topk"):
+    with pytest.raises(UsageError, match="`topk`"):
         figures(after, topk=(1,))
 
 

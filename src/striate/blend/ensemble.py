@@ -14,7 +14,7 @@ AverageOf = Literal["probabilities", "logits"]
 
 
 def ensemble(
-    members: Sequence[Predictions],
+    indices: Sequence[Predictions],
     *,
     of: AverageOf = "probabilities",
     temperatures: Sequence[float] | None = None,
@@ -23,7 +23,7 @@ def ensemble(
     """Average what several networks answered to the same images.
 
     Args:
-        members: at least one record, of the same images and classes in any order. Their order changes
+        indices: at least one record, of the same images and classes in any order. Their order changes
             nothing, to the bit.
         of: ``probabilities`` averages softmax outputs (sigmoid for multi-label data), so that no member
             counts for more because its logits are larger; ``logits`` averages before the softmax, a
@@ -32,12 +32,12 @@ def ensemble(
         name: of the result.
 
     Returns:
-        The ensemble's answers, in the first member's order of images and classes. For probabilities the
+        The ensemble's predictions, in the first member's order of images and classes. For probabilities the
         logits are logarithms (log-odds) of the averages.
 
     Raises:
         UsageError: an unknown ``of``, or temperatures that don't fit.
-        DataError: the members did not answer the same images with the same labels and classes.
+        DataError: the indices did not answer the same images with the same labels and classes.
         NonFiniteLossError: a logit is NaN or infinite.
 
     Paper: averaged softmax outputs as in Krizhevsky et al. 2012 sec. 6 and Simonyan and Zisserman 2015
@@ -45,13 +45,13 @@ def ensemble(
     """
     if of not in get_args(AverageOf):
         raise UsageError(f"expected an average of probabilities or logits, got {of!r}")
-    warmth = [1.0] * len(members) if temperatures is None else list(temperatures)
-    if not members or len(warmth) != len(members) or min(warmth) <= 0:
+    warmth = [1.0] * len(indices) if temperatures is None else list(temperatures)
+    if not indices or len(warmth) != len(indices) or min(warmth) <= 0:
         raise UsageError(
-            f"expected at least one member with one temperature above 0 each, got {len(members)} members and"
+            f"expected at least one member with one temperature above 0 each, got {len(indices)} indices and"
             f" temperatures {warmth}"
         )
-    aligned = on_same_images(members)
+    aligned = on_same_images(indices)
     for member in aligned:
         if not np.isfinite(member.logits).all():
             raise NonFiniteLossError(

@@ -1,4 +1,4 @@
-"""Ensembles of bundles and of saved answers, whatever their architectures."""
+"""Ensembles of bundles and of saved predictions, whatever their architectures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from striate.evaluation.labelled import Split
 from striate.evaluation.measure import measure
 from striate.metrics.paired import MeanDifference, Paired, paired, paired_means
 from striate.metrics.predictions import Predictions, on_common_images, on_same_images
-from striate.metrics.predictions_file import is_predictions_file, save_answers
+from striate.metrics.predictions_file import is_predictions_file, save_predictions
 from striate.metrics.scores import Interval, wilson
 from striate.nets import describe
 from striate.weights.bundle import Bundle
@@ -34,7 +34,7 @@ class Standing:
         accuracy: share of images answered rightly (multi-label: with every label right).
         interval: its 95% Wilson interval.
         loss: mean cross-entropy in nats, at the bundle's temperature.
-        macs: multiply-accumulates for one image, or None where only saved answers are known.
+        macs: multiply-accumulates for one image, or None where only saved predictions are known.
     """
 
     name: str
@@ -56,22 +56,22 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EnsembleResult:
-    """An ensemble and its members on the same images.
+    """An ensemble and its indices on the same images.
 
     Attributes:
-        answers: the ensemble's.
-        members: one standing for each, in the order given (snapshots before saved answers).
-        ensemble: the ensemble's standing; its MACs are the sum of the members'.
+        predictions: the ensemble's.
+        indices: one standing for each, in the order given (snapshots before saved predictions).
+        ensemble: the ensemble's standing; its MACs are the sum of the indices'.
         best: the member of highest accuracy on these very images (an index).
         over_best: the ensemble against that member.
-        over_mean: the ensemble against the mean of the members' accuracies.
+        over_mean: the ensemble against the mean of the indices' accuracies.
         of: what was averaged.
         split: which images, in words.
         notes: what to know before trusting the figures.
     """
 
-    answers: Predictions
-    members: tuple[Standing, ...]
+    predictions: Predictions
+    indices: tuple[Standing, ...]
     ensemble: Standing
     best: int
     over_best: Paired
@@ -95,16 +95,16 @@ def ensemble_bundles(
     force: bool = False,
     progress: Progress = silent,
 ) -> EnsembleResult:
-    """Average the answers of networks of any architecture and preprocessing.
+    """Average the predictions of networks of any architecture and preprocessing.
 
     Args:
         paths: at least two bundles, run folders or predictions files (``.csv``, ``.parquet``).
         data: as in ``train``; needed where a path is a bundle.
         of: average ``probabilities``, or ``logits``.
-        split: as in ``evaluate_bundle``; where members held out different images, those that all of them
+        split: as in ``evaluate_bundle``; where indices held out different images, those that all of them
             held out.
         snapshots: take the snapshots of run folders.
-        save: predictions file to write the ensemble's answers to.
+        save: predictions file to write the ensemble's predictions to.
         batch_images: images in a batch.
         precision: ``auto`` takes bf16 where the hardware has it.
         device: ``auto`` takes the fastest there is.
@@ -112,8 +112,8 @@ def ensemble_bundles(
         progress: listener.
 
     Raises:
-        UsageError: fewer than two members, no data, an unknown setting, or a target that is in the way.
-        DataError: members that answered other images or know other classes.
+        UsageError: fewer than two indices, no data, an unknown setting, or a target that is in the way.
+        DataError: indices that answered other images or know other classes.
     """
     if of not in get_args(AverageOf):
         raise UsageError(f"expected --of probabilities or logits, got {of!r}")
@@ -127,7 +127,7 @@ def ensemble_bundles(
     found = gather([path for path in paths if not is_predictions_file(path)], snapshots=snapshots)
     if len(found) + len(files) < 2:
         raise UsageError(
-            f"expected at least two members of an ensemble, got {len(found) + len(files)}: name more bundles,"
+            f"expected at least two indices of an ensemble, got {len(found) + len(files)}: name more bundles,"
             " runs or predictions files"
         )
     if found and data is None:
@@ -143,26 +143,26 @@ def ensemble_bundles(
         compute=Compute(device=device, precision=precision, batch_images=batch_images),
         progress=progress,
     )
-    members: Sequence[Predictions] = [
-        replace(its.answers, name=one.name) for one, its in zip(asked, measured, strict=True)
+    indices: Sequence[Predictions] = [
+        replace(its.predictions, name=one.name) for one, its in zip(asked, measured, strict=True)
     ]
     notes = [f"{one.name}: {note}" for one in found if (note := about_int8(one.bundle))]
     if files:
-        members = on_same_images(members)
+        indices = on_same_images(indices)
     else:
-        members, note = on_common_images(members)
+        indices, note = on_common_images(indices)
         notes += [note] if note else []
     warmth = [its.temperature for its in measured]
     costs = [macs_of(one.bundle) if isinstance(one, Ingredient) else None for one in asked]
-    words = members[0].split
-    made = ensemble(members, of=of, temperatures=warmth, name=f"ensemble of {len(members)}")
-    standings = [standing(one, cost, heat) for one, cost, heat in zip(members, costs, warmth, strict=True)]
-    rights = [one.correct for one in members]
-    best = max(range(len(members)), key=lambda i: standings[i].accuracy)
+    words = indices[0].split
+    made = ensemble(indices, of=of, temperatures=warmth, name=f"ensemble of {len(indices)}")
+    standings = [standing(one, cost, heat) for one, cost, heat in zip(indices, costs, warmth, strict=True)]
+    rights = [one.correct for one in indices]
+    best = max(range(len(indices)), key=lambda i: standings[i].accuracy)
     known = [cost for cost in costs if cost is not None]
     result = EnsembleResult(
-        answers=made,
-        members=tuple(standings),
+        predictions=made,
+        indices=tuple(standings),
         ensemble=standing(made, sum(known) if len(known) == len(costs) else None),
         best=best,
         over_best=paired(rights[best], made.correct),
@@ -172,18 +172,18 @@ def ensemble_bundles(
         notes=tuple(notes),
     )
     if save is not None:
-        save_answers(made, Path(save), progress=progress)
+        save_predictions(made, Path(save), progress=progress)
     return result
 
 
-def standing(answers: Predictions, macs: int | None, temperature: float = 1.0) -> Standing:
-    """Sum up answers."""
-    correct = answers.correct
+def standing(predictions: Predictions, macs: int | None, temperature: float = 1.0) -> Standing:
+    """Sum up predictions."""
+    correct = predictions.correct
     return Standing(
-        name=answers.name,
+        name=predictions.name,
         accuracy=float(correct.mean()),
         interval=wilson(int(correct.sum()), len(correct)),
-        loss=answers.scores(temperature).loss,
+        loss=predictions.scores(temperature).loss,
         macs=macs,
     )
 

@@ -77,7 +77,7 @@ class BlendResult:
         kind: ``average`` or the kind of soup.
         helpings: one for each ingredient, in the order given.
         held_out: accuracy on the held-out images, or None where there was no data.
-        test: answers to the test images, or None where there are none.
+        test: predictions to the test images, or None where there are none.
         best: the ingredient that is best on the held-out images (an index), or None where there was no data.
         gain: the blend against ``best`` on the test images, or None where there are none.
         num_held_out: number of held-out images; 0 where there was no data.
@@ -281,9 +281,9 @@ def _served(
     test = gain = None
     if len(images.test):
         for i, one in enumerate(found):
-            tests[i] = kitchen.answers(one.bundle.state, images.test, one.name).correct
+            tests[i] = kitchen.predictions(one.bundle.state, images.test, one.name).correct
             progress("testing ingredients", i + 1, len(found))
-        test = replace(kitchen.answers(cooked.state, images.test, cooked.kind), split="test")
+        test = replace(kitchen.predictions(cooked.state, images.test, cooked.kind), split="test")
         champion = tests[best]
         assert champion is not None
         gain = paired(champion, test.correct)

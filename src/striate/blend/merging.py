@@ -58,16 +58,16 @@ class Kitchen:
         )
         return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
 
-    def answers(self, state: State, members: NDArray[np.int64], name: str) -> Predictions:
+    def predictions(self, state: State, indices: NDArray[np.int64], name: str) -> Predictions:
         """Let a state answer some images."""
         fill_network(self.net, state, name)
         return answers_of(
-            self.net, self.base, self.dataset, members, name, self.batch_images, self.device, self.dtype
+            self.net, self.base, self.dataset, indices, name, self.batch_images, self.device, self.dtype
         )
 
     def accuracy(self, state: State) -> float:
-        """Return the share of held-out images that a state answers rightly."""
-        return float(self.answers(state, self.images.held_out, "the mixture").correct.mean())
+        """Return the share of held-out images that a state predictions rightly."""
+        return float(self.predictions(state, self.images.held_out, "the mixture").correct.mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +127,7 @@ def answers_of(
     net: nn.Module,
     bundle: Bundle,
     dataset: Dataset,
-    members: NDArray[np.int64],
+    indices: NDArray[np.int64],
     name: str,
     batch_images: int,
     device: torch.device,
@@ -135,14 +135,14 @@ def answers_of(
     progress: Progress = silent,
 ) -> Predictions:
     """Let a network answer some images of a dataset."""
-    pictures = loader_for(dataset, members, bundle.preprocessing, batch_images, device)
+    pictures = loader_for(dataset, indices, bundle.preprocessing, batch_images, device)
     evaluation = evaluate(
         net,
         in_order(pictures),
         dataset.classes,
         device=device,
         autocast_dtype=dtype,
-        total=len(members),
+        total=len(indices),
         progress=progress,
     )
     return Predictions(
@@ -260,8 +260,8 @@ def why_worse(
 
 def _mixed_up(kitchen: Kitchen, seed: int, epoch: int) -> Iterator[Batch]:
     """Yield the held-out images in another order each epoch; a last batch of one image is left out."""
-    members = kitchen.images.held_out
-    order = members[permutation(len(members), seed, _ORDER, epoch)]
+    indices = kitchen.images.held_out
+    order = indices[permutation(len(indices), seed, _ORDER, epoch)]
     if len(order) > 1 and len(order) % kitchen.batch_images == 1:
         order = order[:-1]
     return in_order(

@@ -149,7 +149,7 @@ def blend_table(
         warmth.append(bundle.temperature)
         macs.append(macs_of(bundle))
         progress("asking networks", turn, len(everyone))
-    accuracies = [float(answers.correct.mean()) for answers in chosen]
+    accuracies = [float(predictions.correct.mean()) for predictions in chosen]
     best = min(range(len(found)), key=lambda i: (-accuracies[i], found[i].digest))
     champion = tested[best]
 
@@ -171,7 +171,7 @@ def blend_table(
     def together(method: str, places: Sequence[int]) -> TableRow:
         heats = [warmth[i] for i in places]
         held = ensemble([chosen[i] for i in places], of=of, temperatures=heats)
-        theirs = [answers for i in places if (answers := tested[i]) is not None]
+        theirs = [predictions for i in places if (predictions := tested[i]) is not None]
         test = ensemble(theirs, of=of, temperatures=heats) if theirs else None
         return row(method, float(held.correct.mean()), test, sum(macs[i] for i in places), len(places))
 
@@ -196,7 +196,7 @@ def blend_table(
             soup = cook(kind, found, kitchen, accuracies[:k], seed=seed, by_layer=layered, progress=progress)
             used = sum(share != 0 for share in soup.shares)
             held = kitchen.accuracy(soup.state)
-            test = kitchen.answers(soup.state, images.test, kind) if len(images.test) else None
+            test = kitchen.predictions(soup.state, images.test, kind) if len(images.test) else None
             name = f"{kind} soup{' by layer' if layered else ''}"
             name += f" of {used}" + (f" (of {k})" if used < k else "")
             reason = why_worse(found, kitchen, soup, held, accuracies[:k])

@@ -108,16 +108,16 @@ def calibrate_bundle(
             " with --set val_fraction=0.1, or put images that it was not trained on into a folder named val"
         )
     net = net.to(place)
-    answers = [
-        _answers(net, dataset, members, record.preprocessing, batch_images, place, chosen, progress)
-        for members in (dataset.splits.val, dataset.splits.test)
-        if len(members)
+    predictions = [
+        _answers(net, dataset, indices, record.preprocessing, batch_images, place, chosen, progress)
+        for indices in (dataset.splits.val, dataset.splits.test)
+        if len(indices)
     ]
-    fit = calibrate(answers[0].logits, answers[0].labels)
+    fit = calibrate(predictions[0].logits, predictions[0].labels)
     before, after = None, None
-    if len(answers) > 1:
-        before = calibration(answers[1].logits, answers[1].labels)
-        after = calibration(answers[1].logits, answers[1].labels, fit.temperature)
+    if len(predictions) > 1:
+        before = calibration(predictions[1].logits, predictions[1].labels)
+        after = calibration(predictions[1].logits, predictions[1].labels, fit.temperature)
     metrics = {**record.metrics, "calibration": {**fit.to_json(), "split": "val"}}
     save_bundle(replace(record, temperature=fit.temperature, metrics=metrics), target)
     return CalibrateResult(
@@ -155,17 +155,17 @@ def fit_on_validation(
     Returns:
         The fit, or None for multi-label data and for fewer than ``MIN_IMAGES`` validation images.
     """
-    members = dataset.splits.val
-    if dataset.multi_label or len(members) < MIN_IMAGES:
+    indices = dataset.splits.val
+    if dataset.multi_label or len(indices) < MIN_IMAGES:
         return None
-    found = _answers(net, dataset, members, preprocessing, batch_images, device, precision, progress)
+    found = _answers(net, dataset, indices, preprocessing, batch_images, device, precision, progress)
     return calibrate(found.logits, found.labels)
 
 
 def _answers(
     net: nn.Module,
     dataset: Dataset,
-    members: NDArray[np.int64],
+    indices: NDArray[np.int64],
     preprocessing: Preprocessing,
     batch_images: int,
     device: torch.device,
@@ -174,11 +174,11 @@ def _answers(
 ) -> Evaluation:
     return evaluate(
         net,
-        in_order(loader_for(dataset, members, preprocessing, batch_images, device)),
+        in_order(loader_for(dataset, indices, preprocessing, batch_images, device)),
         dataset.classes,
         device=device,
         autocast_dtype=autocast_dtype(precision),
-        total=len(members),
+        total=len(indices),
         progress=progress,
     )
 

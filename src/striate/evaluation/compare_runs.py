@@ -39,7 +39,7 @@ _MEAN_RESAMPLES = 2000  # each draws every image anew, which takes a while with 
 class _Known:
     """Predictions, and what is known of who gave them."""
 
-    answers: Predictions
+    predictions: Predictions
     seed: int | None
     recipe_key: str  # equal for trainings that differ in nothing but the seed
     recipe_name: str
@@ -80,7 +80,7 @@ def compare_runs(
         UsageError: fewer than two networks, or no data named and none known.
         DataError: they do not answer about the same images or classes.
         BundleError: a bundle can't be used.
-        NonFiniteLossError: a network answers with NaN.
+        NonFiniteLossError: a network predictions with NaN.
     """
     if len(runs) < 2:
         raise UsageError(
@@ -101,9 +101,9 @@ def compare_runs(
         compute=Compute(device=device, precision=precision, batch_images=batch_images),
         progress=progress,
     )
-    known = [_known(path, one.answers, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
+    known = [_known(path, one.predictions, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
     notes = list(_about(facts))
-    aligned = tuple(one.answers for one in known)
+    aligned = tuple(one.predictions for one in known)
     if all(one.measured_now for one in known):
         aligned, note = on_common_images(aligned)
         notes += [note] if note else []
@@ -117,7 +117,7 @@ def compare_runs(
         Entrant(
             name=str(path),
             seed=one.seed,
-            num_right=int(hits.sum()),
+            num_correct=int(hits.sum()),
             num_images=len(hits),
             loss=float(np.sort(loss).mean()),
         )
@@ -151,15 +151,15 @@ def _about(facts: Mapping[Path, Bundle]) -> Iterator[str]:
             yield f"{path}: {note}"
 
 
-def _known(path: Path, answers: Predictions, bundle: Bundle | None) -> _Known:
-    answers = replace(answers, name=str(path))
+def _known(path: Path, predictions: Predictions, bundle: Bundle | None) -> _Known:
+    predictions = replace(predictions, name=str(path))
     if bundle is None or not bundle.recipe or bundle.seed is None or bundle.ingredients:
-        return _Known(answers, None, str(path), path.stem, bundle is not None)
+        return _Known(predictions, None, str(path), path.stem, bundle is not None)
     started = bundle.data.get("started_from")
     experiment = [bundle.net, bundle.net_arguments, bundle.recipe, bundle.data.get("fingerprint"), started]
     net = bundle.net if len(bundle.net) <= _MAX_NAME else "a network in notation"
     name = f"{net}, recipe {bundle.recipe.get('name')}"
-    return _Known(answers, bundle.seed, json.dumps(experiment, sort_keys=True), name, True)
+    return _Known(predictions, bundle.seed, json.dumps(experiment, sort_keys=True), name, True)
 
 
 def _data_of(
@@ -246,13 +246,13 @@ def _disagreements(a: Predictions, b: Predictions, differs: NDArray[np.bool_]) -
     )
 
 
-def _answer(answers: Predictions, i: int) -> str:
-    row = answers.logits[i]
-    return _named(answers, row > 0) if answers.multi_label else answers.classes[int(row.argmax())]
+def _answer(predictions: Predictions, i: int) -> str:
+    row = predictions.logits[i]
+    return _named(predictions, row > 0) if predictions.multi_label else predictions.classes[int(row.argmax())]
 
 
-def _named(answers: Predictions, there: NDArray[np.bool_]) -> str:
-    return ", ".join(answers.classes[k] for k in np.flatnonzero(there).tolist()) or "none"
+def _named(predictions: Predictions, there: NDArray[np.bool_]) -> str:
+    return ", ".join(predictions.classes[k] for k in np.flatnonzero(there).tolist()) or "none"
 
 
 def _seeds_among(known: Sequence[_Known]) -> tuple[str, ...]:
@@ -263,15 +263,15 @@ def _seeds_among(known: Sequence[_Known]) -> tuple[str, ...]:
 
 
 def _groups(known: Sequence[_Known], entrants: Sequence[Entrant]) -> tuple[SeedGroup, ...]:
-    members: dict[str, list[int]] = {}
+    indices: dict[str, list[int]] = {}
     for k, one in enumerate(known):
-        members.setdefault(one.recipe_key, []).append(k)
-    names = [known[places[0]].recipe_name for places in members.values()]
+        indices.setdefault(one.recipe_key, []).append(k)
+    names = [known[places[0]].recipe_name for places in indices.values()]
     groups = []
-    for number, (places, name) in enumerate(zip(members.values(), names, strict=True), start=1):
+    for number, (places, name) in enumerate(zip(indices.values(), names, strict=True), start=1):
         own = name if names.count(name) == 1 else f"{name} (group {number})"
         accuracy = summarise([entrants[k].accuracy for k in places])
-        groups.append(SeedGroup(name=own, members=tuple(places), accuracy=accuracy))
+        groups.append(SeedGroup(name=own, indices=tuple(places), accuracy=accuracy))
     return tuple(groups)
 
 
@@ -281,8 +281,8 @@ def _group_differences(
     correct: Sequence[NDArray[np.bool_]],
     seed: int,
 ) -> tuple[GroupDifference, ...]:
-    shares = [np.mean([correct[k] for k in group.members], axis=0) for group in groups]
-    rates = [[entrants[k].accuracy for k in group.members] for group in groups]
+    shares = [np.mean([correct[k] for k in group.indices], axis=0) for group in groups]
+    rates = [[entrants[k].accuracy for k in group.indices] for group in groups]
     return tuple(
         GroupDifference(
             a=0,

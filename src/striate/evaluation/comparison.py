@@ -16,26 +16,26 @@ class Entrant:
     Attributes:
         name: as it was given.
         seed: of its training, or None where that is not known.
-        num_right: images it gets right (multi-label: every label right).
+        num_correct: images it gets right (multi-label: every label right).
         num_images: images in all.
         loss: mean cross-entropy in nats, at the temperature of the bundle or file.
     """
 
     name: str
     seed: int | None
-    num_right: int
+    num_correct: int
     num_images: int
     loss: float
 
     @property
     def accuracy(self) -> float:
         """Share of the images that it gets right."""
-        return self.num_right / self.num_images
+        return self.num_correct / self.num_images
 
     @property
     def interval(self) -> Interval:
         """95% Wilson interval of the accuracy."""
-        return wilson(self.num_right, self.num_images)
+        return wilson(self.num_correct, self.num_images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Disagreement:
     Attributes:
         file: its name.
         true: its class (multi-label: its classes).
-        answer_a: the class (classes) that A answers.
+        answer_a: the class (classes) that A predictions.
         answer_b: the same of B.
     """
 
@@ -84,12 +84,12 @@ class SeedGroup:
 
     Attributes:
         name: network and recipe.
-        members: places among the entrants.
+        indices: places among the entrants.
         accuracy: their accuracies, summarised.
     """
 
     name: str
-    members: tuple[int, ...]
+    indices: tuple[int, ...]
     accuracy: SeedSummary
 
 
@@ -156,7 +156,7 @@ class Comparison:
             "groups": [
                 {
                     "name": group.name,
-                    "members": [names[k] for k in group.members],
+                    "indices": [names[k] for k in group.indices],
                     "accuracy": group.accuracy.to_json(),
                 }
                 for group in self.groups

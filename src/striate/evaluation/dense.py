@@ -103,7 +103,7 @@ class FullyConvolutional(nn.Module):
 def fully_convolutional(
     net: nn.Module, input_shape: tuple[int, int, int] | None = None
 ) -> FullyConvolutional:
-    """Turn a classifier into a network that answers at every place of a larger image.
+    """Turn a classifier into a network that predictions at every place of a larger image.
 
     The first fully connected layer becomes a convolution whose kernel is as large as the maps that it read,
     later ones become 1x1 convolutions, and an average over whole maps keeps its window and moves by one
@@ -324,8 +324,8 @@ class _AtEachPlace(nn.Module):
         """Map ``N x C x h x w`` to ``N x K x h x w``."""
         places = maps.permute(0, 2, 3, 1)
         rows = self.layer(places.reshape(-1, maps.shape[1]))
-        answers: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        predictions: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
+        return predictions
 
 
 class _Convolved(nn.Module):
@@ -344,8 +344,8 @@ class _Convolved(nn.Module):
         """Map ``N x C x H x W`` to ``N x K x (H - height + 1) x (W - width + 1)``."""
         windows = maps.unfold(2, self.height, 1).unfold(3, self.width, 1).permute(0, 2, 3, 1, 4, 5)
         rows = self.layer(windows.reshape(-1, self.layer.in_features))
-        answers: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        predictions: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+        return predictions
 
 
 def _in_eval(layer: nn.Module) -> Any:

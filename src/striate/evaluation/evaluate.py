@@ -52,7 +52,7 @@ def evaluate(
     total: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run ``net`` in eval mode over ``batches`` and score its answers.
+    """Run ``net`` in eval mode over ``batches`` and score its predictions.
 
     Each module's training flag is put back afterwards, also after an error. Logits become probabilities and
     losses in float32 whatever precision the network ran in. Labels of a float type mean multi-label data.
@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         DataError: no images, labels out of range, or single- and multi-label batches mixed.
         UsageError: the network is on another device, or its output is not ``N x K`` logits.
-        NonFiniteLossError: the network answers with NaN or infinity.
+        NonFiniteLossError: the network predictions with NaN or infinity.
     """
     device = torch.device(device)
     _check_device(net, device)
@@ -128,7 +128,7 @@ def evaluate_images(
     compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run a network over some images of a dataset, in the source's order, and score its answers.
+    """Run a network over some images of a dataset, in the source's order, and score its predictions.
 
     Args:
         net: maps ``N x C x H x W`` images to ``N x K`` logits; it is moved to the device.
@@ -141,7 +141,7 @@ def evaluate_images(
     Raises:
         DataError: no images.
         UsageError: the output is not ``N x K`` logits.
-        NonFiniteLossError: the network answers with NaN or infinity.
+        NonFiniteLossError: the network predictions with NaN or infinity.
     """
     device = compute.torch_device
     return evaluate(

@@ -92,7 +92,7 @@ def _choose_split(dataset: Dataset, record: Bundle, split: Split) -> tuple[NDArr
         return everything, "all images"
     if split != "auto":
         if not len(parts[split]):
-            there = ", ".join(f"{name} {len(members):,}" for name, members in parts.items() if len(members))
+            there = ", ".join(f"{name} {len(indices):,}" for name, indices in parts.items() if len(indices))
             raise DataError(
                 f"{dataset.source.name}: its {split} split is empty (there are: {there}): use another `split`"
             )

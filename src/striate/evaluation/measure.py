@@ -17,7 +17,7 @@ from striate.evaluation.protocol import SINGLE, Protocol, evaluate_protocol, mak
 from striate.metrics.interval import Interval, wilson
 from striate.metrics.multilabel import MultiLabelScores
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import is_predictions_file, load_answers
+from striate.metrics.predictions_file import is_predictions_file, load_predictions
 from striate.metrics.scores import Scores
 from striate.weights.open import (
     NetworkChoice,
@@ -38,8 +38,8 @@ class Measurement:
 
     Attributes:
         source: the word that named the network or the predictions file.
-        answers: to every image; ``answers.split`` says which images.
-        protocol: how the images were shown; None for answers read from a file.
+        predictions: to every image; ``predictions.split`` says which images.
+        protocol: how the images were shown; None for predictions read from a file.
         views: how many views there were of an image.
         words: what was done to an image, for people.
         images_per_s: decoding and cutting included, save where the pixels of single crops were kept in
@@ -50,7 +50,7 @@ class Measurement:
     """
 
     source: str
-    answers: Predictions
+    predictions: Predictions
     protocol: Protocol | None
     views: int = 1
     words: str = ""
@@ -62,12 +62,12 @@ class Measurement:
     @property
     def temperature(self) -> float:
         """The bundle's, which its probabilities go through; averages of several views have 1."""
-        return self.answers.temperature
+        return self.predictions.temperature
 
     @property
     def split(self) -> str:
         """Which images were taken, in words."""
-        return self.answers.split
+        return self.predictions.split
 
     @cached_property
     def scores(self) -> Scores | MultiLabelScores:
@@ -76,7 +76,7 @@ class Measurement:
         Raises:
             NonFiniteLossError: a logit is NaN or infinite.
         """
-        return self.answers.scores(self.temperature)
+        return self.predictions.scores(self.temperature)
 
     @property
     def top1(self) -> float:
@@ -87,7 +87,7 @@ class Measurement:
     @property
     def top1_interval(self) -> Interval:
         """95% Wilson interval of ``top1``."""
-        correct = self.answers.correct
+        correct = self.predictions.correct
         return wilson(int(correct.sum()), len(correct))
 
     @property
@@ -109,7 +109,7 @@ def evaluate(
     """Measure one network on labelled images.
 
     Args:
-        network: a bundle, a run folder, a predictions file (``.csv``, ``.parquet``: its answers, no data is
+        network: a bundle, a run folder, a predictions file (``.csv``, ``.parquet``: its predictions, no data is
             read), or the name of a network, which then has random weights (seed 0).
         data: as in ``train``.
         protocol: how images are shown.
@@ -206,7 +206,7 @@ def measure(
                     progress=progress,
                 )
                 logits, seconds = run.logits, run.seconds
-            answers = Predictions(
+            predictions = Predictions(
                 name=opened.name if protocol == SINGLE else f"{opened.name}, {protocol.kind}",
                 classes=bundle.classes,
                 files=files,
@@ -218,7 +218,7 @@ def measure(
             found.append(
                 Measurement(
                     source=opened.name if isinstance(word, OpenNetwork) else str(word),
-                    answers=answers,
+                    predictions=predictions,
                     protocol=protocol,
                     views=showing.num_views,
                     words=showing.words,
@@ -258,9 +258,9 @@ def _from_file(word: str | Path, protocols: Sequence[Protocol], progress: Progre
     other = [protocol.kind for protocol in protocols if protocol != SINGLE]
     if other:
         raise UsageError(
-            f"{word}: expected a network for `protocol={other[0]}`, got a file of answers: name the bundle"
+            f"{word}: expected a network for `protocol={other[0]}`, got a file of predictions: name the bundle"
         )
     path = Path(word)
     if not path.is_file():
         raise DataError(f"{word}: no such file; expected predictions as `striate evaluate --save` writes")
-    return Measurement(source=str(word), answers=load_answers(path, progress=progress), protocol=None)
+    return Measurement(source=str(word), predictions=load_predictions(path, progress=progress), protocol=None)

@@ -1,4 +1,4 @@
-"""The published evaluation protocols: several views of an image, and how their answers become one."""
+"""The published evaluation protocols: several views of an image, and how their predictions become one."""
 
 import math
 import os
@@ -240,7 +240,7 @@ def make_showing(protocol: Protocol, preprocessing: Preprocessing) -> Showing:
 def evaluate_protocol(
     net: nn.Module,
     source: Source,
-    members: NDArray[np.int64],
+    indices: NDArray[np.int64],
     preprocessing: Preprocessing,
     protocol: Protocol,
     *,
@@ -251,7 +251,7 @@ def evaluate_protocol(
     autocast_dtype: torch.dtype | None = None,
     progress: Progress = silent,
 ) -> ProtocolRun:
-    """Show a network images by a protocol and average its answers.
+    """Show a network images by a protocol and average its predictions.
 
     The softmax outputs (sigmoids for multi-label networks) of all views, mirrors and scales of an image are
     averaged. Where the network slides, its class scores are first averaged over places, and the softmax is
@@ -261,7 +261,7 @@ def evaluate_protocol(
     Args:
         net: maps ``N x C x H x W`` normed images to ``N x K`` scores; on ``device``. Its mode is put back.
         source: the images.
-        members: which of them, in the order of the answers.
+        indices: which of them, in the order of the predictions.
         preprocessing: of the network.
         protocol: what to do.
         multi_label: the network gives independent probabilities.
@@ -281,7 +281,7 @@ def evaluate_protocol(
     """
     if batch_views < 1:
         raise UsageError(f"expected at least 1 view in a batch, got {batch_views}: use 64")
-    if not len(members):
+    if not len(indices):
         raise DataError("expected at least one image to evaluate, got none: check the data and its split")
     device = torch.device(device)
     begun = time.perf_counter()
@@ -290,22 +290,22 @@ def evaluate_protocol(
     answering = fully_convolutional(net, shape) if showing.dense else net
 
     def views(place: int) -> tuple[int, list[Pixels]]:
-        image = fetch_pixels(source, int(members[place]), showing.decode_px)
+        image = fetch_pixels(source, int(indices[place]), showing.decode_px)
         return place, showing.cut(image)
 
-    shown = ordered_map(views, range(len(members)), os.cpu_count() or 1 if threads is None else threads)
+    shown = ordered_map(views, range(len(indices)), os.cpu_count() or 1 if threads is None else threads)
     sums: NDArray[np.float64] | None = None
-    missing = np.full(len(members), showing.num_views)
+    missing = np.full(len(indices), showing.num_views)
     with in_eval_mode(net), _autocast(device, autocast_dtype):
         for pixels, places in _same_sized(shown, batch_views, preprocessing):
             with torch.inference_mode():
                 images = normalise(torch.from_numpy(pixels).to(device), preprocessing)
-                answers = _posteriors(answering(images), multi_label).cpu().numpy()
+                predictions = _posteriors(answering(images), multi_label).cpu().numpy()
             if sums is None:
-                sums = np.zeros((len(members), answers.shape[1]))
-            np.add.at(sums, places, answers)
+                sums = np.zeros((len(indices), predictions.shape[1]))
+            np.add.at(sums, places, predictions)
             np.subtract.at(missing, places, 1)
-            progress("evaluate", int((missing == 0).sum()), len(members))
+            progress("evaluate", int((missing == 0).sum()), len(indices))
     assert sums is not None
     logits = logits_of(sums / showing.num_views, multi_label=multi_label)
     return ProtocolRun(logits, showing, time.perf_counter() - begun)
