@@ -1,4 +1,8 @@
-"""The command ``striate``."""
+"""The command ``striate``.
+
+An option that gets a new name keeps its old one for one version, unlisted: one line in ``OLD_NAMES``, and the
+words of a command line are renamed before they are parsed.
+"""
 
 import errno
 import io
@@ -32,6 +36,12 @@ from striate.cli import (
 from striate.cli.options import in_options
 from striate.cli.show import print_error
 from striate.core.errors import StriateError
+
+OLD_NAMES: dict[str, dict[str, str]] = {
+    "draw": {"--output": "--out"},
+    "report": {"--output": "--out"},
+}
+"""Command, or group of commands, to its old options and what they are called now."""
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -93,7 +103,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold anything
     try:
-        code = app(args=arguments, prog_name="striate", standalone_mode=False) or 0
+        code = app(args=_in_new_names(arguments), prog_name="striate", standalone_mode=False) or 0
         if code == _INTERRUPTED:
             training = "train" in arguments[:2]
             more = "; a training that had begun goes on with: striate train --resume RUN" if training else ""
@@ -110,6 +120,18 @@ def main() -> None:
             raise
         print_error(_in_one_line(error))
         sys.exit(error.exit_code if isinstance(error, StriateError) else 1)
+
+
+def _in_new_names(arguments: list[str]) -> list[str]:
+    """Rename old options, those after a ``--`` apart."""
+    words = [word for word in arguments if not word.startswith("-")]
+    renamed = {old: new for n in (1, 2) for old, new in OLD_NAMES.get(" ".join(words[:n]), {}).items()}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = []
+    for word in arguments[:end]:
+        name, equals, value = word.partition("=")
+        found.append(f"{renamed.get(name, name)}{equals}{value}")
+    return found + arguments[end:]
 
 
 def _print_usage_error(error: Any) -> None:

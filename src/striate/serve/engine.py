@@ -10,13 +10,17 @@ colours are inside (``serve.graph``), resizing is outside (``data.preprocess``).
 """
 
 from collections.abc import Generator, Iterator
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from striate.core.choices import EngineChoice as EngineChoice
+from striate.core.choices import EngineName as EngineName
+from striate.core.choices import EnginePrecision as EnginePrecision
+from striate.core.choices import EnginePrecisionChoice as EnginePrecisionChoice
 from striate.core.compute import DeviceChoice, pick_device, pick_precision
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -26,11 +30,6 @@ from striate.serve.engine_torch import TorchEngine
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import has_openvino
 from striate.weights.bundle import Bundle
-
-EngineChoice = Literal["auto", "torch", "openvino"]
-EngineName = Literal["torch", "openvino"]
-EnginePrecisionChoice = Literal["auto", "fp32", "bf16", "int8"]
-EnginePrecision = Literal["fp32", "bf16", "int8"]
 
 BATCH_IMAGES = 16
 """Images in a forward pass on a CPU: larger batches leave the caches, and are slower or no faster."""
