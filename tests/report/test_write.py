@@ -135,8 +135,8 @@ def test_predictions_make_a_page(runs, photos, tmp_path):
         name="kept",
         classes=found.scores.classes,
         files=found.files,
-        labels=found.answers.labels,
-        logits=found.answers.logits,
+        labels=found.predictions.labels,
+        logits=found.predictions.logits,
         split=found.split,
     )
     save_predictions(answers, tmp_path / "kept.csv")

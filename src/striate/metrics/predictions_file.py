@@ -93,7 +93,7 @@ def load_predictions(path: Path, *, progress: Progress = silent) -> Predictions:
     try:
         return read(path, progress)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected one of `striate evaluate --save`") from None
+        raise DataError(f"{path}: no such file; expected one that `striate evaluate` saved") from None
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error}): name a file") from None
 
@@ -241,7 +241,7 @@ def _read_parquet(path: Path, progress: Progress) -> Predictions:
         except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{path}: expected a Parquet file of `striate evaluate --save`, got a damaged or foreign one"
+                f"{path}: expected a Parquet file that `striate evaluate` saved, got a damaged or foreign one"
                 f" ({reason}): save it again"
             ) from None
     for name, values in cells.items():
