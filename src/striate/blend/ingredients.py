@@ -5,14 +5,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from striate.blend.average import state_digest
-from striate.core.choices import HeldOut
 from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
@@ -137,7 +135,7 @@ def open_images(
     ingredients: Sequence[Ingredient],
     data: DataChoice,
     *,
-    held_out: HeldOut = "auto",
+    held_out: str = "auto",
     progress: Progress = silent,
 ) -> BlendImages:
     """Open the images that choose and test blends of these ingredients.
@@ -161,7 +159,7 @@ def open_images(
             f"expected images to choose by other than the test images, got `held_out={held_out}`: a"
             " blend that was chosen by the test images has no honest accuracy; use `held_out=val`"
         )
-    if held_out not in get_args(HeldOut):
+    if held_out not in ("auto", "val", "train"):
         raise UsageError(f"expected `held_out` as auto, val or train, got {held_out!r}")
     source = open_source(data if isinstance(data, str | Path) else list(data), progress=progress)
     fractions, notes = _fractions(ingredients)

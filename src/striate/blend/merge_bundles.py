@@ -10,7 +10,7 @@ from striate.blend.batch_norm import has_batch_norm
 from striate.blend.ingredients import Ingredient, bundle_files, gather, open_images
 from striate.blend.kinship import refuse_unrelated
 from striate.blend.merging import Merge, Merger, make_soup, open_merger, why_worse
-from striate.core.choices import HeldOut, SoupKind
+from striate.core.choices import SoupKind
 from striate.core.compute import Compute
 from striate.core.environment import versions
 from striate.core.errors import UsageError
@@ -127,7 +127,7 @@ def average(
     weights: Sequence[float] | None = None,
     data: DataChoice | None = None,
     snapshots: bool = False,
-    held_out: HeldOut = "auto",
+    held_out: str = "auto",
     batch_norm: bool = True,
     statistics_images: int = STATISTICS_IMAGES,
     seed: int = 0,
@@ -205,7 +205,7 @@ def soup(
     *,
     kind: SoupKind = "greedy",
     snapshots: bool = False,
-    held_out: HeldOut = "auto",
+    held_out: str = "auto",
     strict: bool = False,
     by_layer: bool = False,
     free: bool = False,

@@ -10,7 +10,7 @@ from striate.blend.ingredients import BATCH_IMAGES, gather, open_images
 from striate.blend.kinship import refuse_unrelated
 from striate.blend.merge_bundles import STATISTICS_IMAGES
 from striate.blend.merging import make_soup, open_merger, why_worse
-from striate.core.choices import AverageOf, HeldOut, SoupKind
+from striate.core.choices import AverageOf, SoupKind
 from striate.core.compute import Compute
 from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
@@ -106,7 +106,7 @@ def blend_table(
     *,
     of: AverageOf = "probabilities",
     snapshots: bool = False,
-    held_out: HeldOut = "auto",
+    held_out: str = "auto",
     by_layer: bool = False,
     batch_norm: bool = True,
     statistics_images: int = STATISTICS_IMAGES,
@@ -194,8 +194,8 @@ def blend_table(
     ]
     first = k
     for run, group in zip(with_snapshots, extra, strict=True):
-        indices = range(first, first + len(group))
-        rows.append(together(f"ensemble of {len(group)} snapshots ({Path(run).name})", indices))
+        own = range(first, first + len(group))
+        rows.append(together(f"ensemble of {len(group)} snapshots ({Path(run).name})", own))
         first += len(group)
     notes = list(images.notes)
     try:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -43,6 +44,21 @@ class CalibrateResult:
     test_before: Calibration | None
     test_after: Calibration | None
     notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``."""
+        test = None
+        if self.test_before is not None and self.test_after is not None:
+            test = {"before": self.test_before.to_json(), "after": self.test_after.to_json()}
+        return {
+            "bundle": str(self.bundle),
+            "split": self.split,
+            "replaced": self.replaced,
+            **self.fit.to_json(),
+            "notes": list(self.notes),
+            "fitted_on": {"before": self.fit.before.to_json(), "after": self.fit.after.to_json()},
+            "test": test,
+        }
 
 
 def calibrate(

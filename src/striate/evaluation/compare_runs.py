@@ -250,7 +250,9 @@ def compare(
         BundleError: a bundle can't be used.
         NonFiniteLossError: a network gives NaN.
     """
-    chosen = [one for run in runs for one in (run if isinstance(run, list | tuple) else [run])]
+    chosen: list[RunChoice] = []
+    for run in runs:
+        chosen += run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
     if len(chosen) < 2:
         raise UsageError(
             f"expected at least two networks to compare, got {len(chosen)}: name two or more runs, bundles or"

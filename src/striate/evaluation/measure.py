@@ -140,7 +140,7 @@ class Measurement:
             UsageError: a k out of range.
             DataError: the two are not of the same images.
         """
-        return figures(self.predictions, top=top, against=against and against.predictions)
+        return figures(self.predictions, top=top, against=None if against is None else against.predictions)
 
     def suspects(self, num: int | None = None) -> tuple[Suspect, ...]:
         """Return the images whose label is likely wrong, likeliest first; as ``label_errors``.
