@@ -127,7 +127,7 @@ def explain(
     if start is None:
         return (
             f"{fact}: these networks were trained from different starts, so their weights do not"
-            f" correspond{line}; train each from one parent (`weights`)"
+            f" correspond{line}; train each from one parent, `weights=PARENT`"
         )
     return (
         f"{fact}: {start}, but they have moved too far apart since{line}; train them for fewer epochs or with"
