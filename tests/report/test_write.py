@@ -134,7 +134,7 @@ def test_predictions_make_a_page(runs, photos, tmp_path):
     answers = Predictions(
         name="kept",
         classes=found.scores.classes,
-        files=found.files,
+        files=found.predictions.files,
         labels=found.predictions.labels,
         logits=found.predictions.logits,
         split=found.split,

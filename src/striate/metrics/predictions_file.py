@@ -189,8 +189,8 @@ def _stacked(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _arrow() -> tuple[Any, Any]:
     """Import what reads and writes Parquet."""
     try:
-        import pyarrow  # type: ignore[import-untyped, unused-ignore]
-        from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow
+        from pyarrow import parquet
     except ImportError:
         raise UsageError(
             "expected the package pyarrow for .parquet, got none: pip install pyarrow, or name a .csv file"
