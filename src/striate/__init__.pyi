@@ -2,7 +2,7 @@
 
 from striate import nets as nets
 from striate import recipes as recipes
-from striate.blend.ensemble_bundles import ensemble as ensemble
+from striate.blend.ensemble import ensemble as ensemble
 from striate.blend.merge_bundles import average as average
 from striate.blend.merge_bundles import soup as soup
 from striate.blend.table import blend_table as blend_table
