@@ -41,6 +41,7 @@ from striate.core.errors import StriateError
 
 OLD_NAMES: dict[str, dict[str, str]] = {
     "draw": {"--output": "--out"},
+    "evaluate": {"--topk": "--top"},
     "report": {"--output": "--out"},
 }
 """Command, or group of commands, to its old options and what they are called now."""
