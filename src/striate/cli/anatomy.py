@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
-from striate.cli.arguments import pairs, value_of
-from striate.cli.network import build_network, read_size
+from striate.cli.arguments import pairs, read_size, value_of
 from striate.cli.show import Listener, out
 from striate.core.errors import UsageError
 
@@ -105,14 +104,15 @@ def anatomy(
         raise UsageError(f"{views[0]} prints words or --json, not {formats[0]}")
 
     from striate.anatomy import trace
+    from striate.weights.open import build_network, short_name
 
-    built, shape, name = build_network(
+    built, shape, reference = build_network(
         net,
         size=None if input is None else read_size(input),
         arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
         device="cpu" if check else "meta",
     )
-    title = name or (net if ":" in net else "")
+    title = short_name(reference)
     if check:
         from striate.anatomy.perturb import check_fields
 
@@ -141,7 +141,7 @@ def anatomy(
     if conventions:
         from striate.anatomy.conventions import conventions as reconcile
 
-        found = reconcile(record, name)
+        found = reconcile(record, title)
         if json:
             _print_json([asdict(one) for one in found])
         else:

@@ -1,4 +1,4 @@
-"""Reading ``key=value`` words of the command line."""
+"""Reading values from the words of the command line."""
 
 import json
 from collections.abc import Sequence
@@ -28,3 +28,15 @@ def value_of(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def read_size(text: str) -> tuple[int, ...]:
+    """Read ``3x224x224`` (channels, height, width), ``224x224`` or ``224``.
+
+    Raises:
+        UsageError: anything else.
+    """
+    words = text.lower().replace("\u00d7", "x").split("x")
+    if len(words) > 3 or not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"expected --input as CxHxW, such as 3x224x224, or HxW, got {text!r}")
+    return tuple(int(word) for word in words)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from striate.cli.arguments import pairs, value_of
-from striate.cli.network import build_network, read_size
+from striate.cli.arguments import pairs, read_size, value_of
 from striate.cli.options import OUT
 from striate.cli.show import out
 from striate.core.atomic import write_atomic
@@ -79,17 +78,18 @@ def draw(
     width_mm, pixels = _width(width)
     from striate.anatomy import trace
     from striate.anatomy.draw import PAPER_MM, THEMES, encode, layout
+    from striate.weights.open import build_network, short_name
 
     if theme not in THEMES:
         raise UsageError(f"expected a theme of {', '.join(THEMES)}, got {theme!r}")
-    built, shape, name = build_network(
+    built, shape, reference = build_network(
         net,
         size=None if input is None else read_size(input),
         arguments={key: value_of(value) for key, value in pairs("--arg", arguments or []).items()},
         device="meta",
     )
     picture = layout(
-        trace(built, shape, name=name or (net if ":" in net else "")),
+        trace(built, shape, name=short_name(reference)),
         style=style,
         scale=scale,
         width_mm=PAPER_MM if width_mm is None else width_mm,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
+from striate.core.text import printable as printable
 from striate.data.file_format import image_format
 
 SPLIT_NAMES: Final[tuple[str, str, str]] = ("train", "val", "test")
@@ -105,17 +106,6 @@ class Source:
 def split_number(name: str) -> int | None:
     """Return 0, 1 or 2 for a name of a split (``train``, ``Valid``, ``validation``, ``TEST``), else None."""
     return _SPLIT_NUMBERS.get(name.lower())
-
-
-def printable(name: str) -> str:
-    r"""Write any file name as one line that can be printed and encoded as UTF-8.
-
-    Bytes that are not UTF-8 become ``\xNN``; line ends and other control characters their escapes.
-    """
-    if name.isprintable():
-        return name
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
