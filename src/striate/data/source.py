@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
+from striate.core.text import printable as printable
 from striate.data.file_format import image_format
 from striate.data.walk import is_hidden
 
@@ -134,17 +135,6 @@ def normal(name: str) -> str:
     A Mac writes an accent as a letter of its own, others write both as one: the same name in other bytes.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def printable(name: str) -> str:
-    r"""Write any file name as one line that can be printed and encoded as UTF-8.
-
-    Bytes that are not UTF-8 become ``\xNN``; line ends and other control characters their escapes.
-    """
-    if name.isprintable():
-        return name
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

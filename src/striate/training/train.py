@@ -59,8 +59,8 @@ from striate.training.plan import (
 from striate.training.result import TrainResult
 from striate.weights.bundle import Bundle, fill_network, load_bundle, save_bundle
 from striate.weights.convert import open_weights
-from striate.weights.load import load_weights
-from striate.weights.open import input_shape, open_bundle
+from striate.weights.load import input_shape, load_weights
+from striate.weights.open import open_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, read_settings, snapshot_files
 
 # Levels -0.1 (0) to 1.175 (255), LeCun et al. 1998 sec. II.B: 1.275 u - 0.1 = (u - 0.1 / 1.275) / (1 /
