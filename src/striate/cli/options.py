@@ -144,6 +144,7 @@ _OPTION_OF = {
     "arguments": "arg",
     "net_arguments": "arg",
     "settings": "set",
+    "input_shape": "input",
     "batch_images": "batch",
     "checkpoint_s": "checkpoint-seconds",
     "target": "class",
