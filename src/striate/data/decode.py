@@ -136,6 +136,31 @@ def decode_sized(
         raise BrokenImageError(file, f"damaged {kind}: {_in_plain_words(error)}") from error
 
 
+def decode_opened(image: Image.Image, *, file: str) -> NDArray[np.uint8]:
+    """Turn Pillow's image into what ``decode`` makes of its file: upright, 8 bits a channel, sRGB, over white.
+
+    Args:
+        image: of any mode; its orientation tag and colour profile are those in its ``info``.
+        file: its name, for the error.
+
+    Returns:
+        ``H x W x C`` uint8, C being 3 (RGB) or 1 (grey).
+
+    Raises:
+        BrokenImageError: its pixels can't be read.
+    """
+    try:
+        with _Quiet():
+            image.load()
+            turn = _UPRIGHT.get(_orientation(image)) if image.format != "TIFF" else None
+            plain = _to_eight_bits(image, grey_file=False)
+            return as_pixels(plain if turn is None else plain.transpose(turn))
+    except MemoryError as error:
+        raise BrokenImageError(file, "too large: memory ran out while decoding it") from error
+    except Exception as error:  # a decoder met with damaged bytes may raise anything
+        raise BrokenImageError(file, f"damaged image: {_in_plain_words(error)}") from error
+
+
 def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixels: int) -> Decoded:
     with Image.open(BytesIO(data), formats=(kind,)) as opened:
         width, height = opened.size

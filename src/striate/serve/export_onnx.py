@@ -15,13 +15,13 @@ from striate.core.errors import UsageError
 from striate.core.version import __version__
 
 OPSET: Final = 18
-"""Of the standard operators: what torch's exporter is written in; ONNX Runtime has it since 1.14."""
+"""Of the standard operators: the one torch's exporter is written for; ONNX Runtime has it since 1.14."""
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_onnx() -> None:
-    """Refuse where a package is missing.
+    """Check that the packages for ONNX are installed.
 
     Raises:
         UsageError: one of onnx, onnxscript, onnxruntime is not installed.
@@ -32,7 +32,7 @@ def check_onnx() -> None:
 
 
 def onnx_versions() -> dict[str, str]:
-    """Return the opset, and the versions of what writes and checks."""
+    """Return the opset, and the versions of the packages that write and check."""
     return {"opset": str(OPSET), **{name: version(name) for name in _NEEDED}}
 
 
@@ -47,7 +47,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping
     import onnx
 
     with warnings.catch_warnings():
-        # torch about its own use of its own tree_map; nothing that can be done here
+        # torch warns of its own use of its tree_map
         warnings.filterwarnings(
             "ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning
         )
@@ -63,7 +63,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping
     assert made is not None
     model = made.model_proto
     graph = model.graph
-    # The exporter notes where in which source file each operation was called: nobody else's business.
+    # The exporter notes the source file and line of each operation: nobody else's business.
     for part in (
         model,
         graph,

@@ -1,7 +1,7 @@
-"""From encoded images to logits: decoding in threads, the network at the same time, both always busy.
+"""From images to logits: threads decode while the network runs.
 
-What is in memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few
-batches are in the engine.
+Memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few batches are
+in the engine.
 """
 
 from collections import deque
@@ -21,6 +21,7 @@ from striate.data.decode import decode_sized
 from striate.data.find import Item
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
+from striate.serve.images import PixelItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a network says of one image.
+class ImageLogits:
+    """What a network gives for one image.
 
     Attributes:
         file: its name.
@@ -53,30 +54,36 @@ class Answered:
     error: str | None = None
 
 
-def prepare(item: Item, preprocessing: Preprocessing) -> Prepared:
-    """Read, decode, resize and crop one image; a broken one is an answer, not an error."""
+def prepare(item: Item | PixelItem, preprocessing: Preprocessing) -> Prepared:
+    """Read, decode, resize and crop one image; a broken one is a result, not an error."""
     try:
-        decoded = decode_sized(item.read(), file=item.file, min_side_px=decode_side_px(preprocessing))
-        return Prepared(item.file, to_pixels(decoded.pixels, preprocessing))
+        image = item.read()
+        if isinstance(image, bytes):
+            image = decode_sized(image, file=item.file, min_side_px=decode_side_px(preprocessing)).pixels
+        return Prepared(item.file, to_pixels(image, preprocessing))
     except BrokenImageError as error:
         return Prepared(item.file, None, error.reason)
     except DataError as error:
         return Prepared(item.file, None, str(error))
 
 
-def answer(
-    engine: Engine, preprocessing: Preprocessing, items: Iterable[Item], *, threads: int | None = None
-) -> Generator[Answered, None, None]:
-    """Run images through decoder and network, and yield one answer for each, in their order.
+def stream_logits(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    items: Iterable[Item | PixelItem],
+    *,
+    threads: int | None = None,
+) -> Generator[ImageLogits, None, None]:
+    """Run images through decoder and network, in order.
 
     Args:
         engine: runs the network.
         preprocessing: of the bundle that the engine was opened for.
-        items: any number of images; read a little ahead of the answers.
+        items: any number of images; read a little ahead of the results.
         threads: that decode; None takes one for each core.
 
     Yields:
-        One ``Answered`` for each item, broken images included.
+        One result for each item, broken images included.
     """
     prepared = cast(
         "Generator[Prepared, None, None]",
@@ -100,4 +107,4 @@ def answer(
         for logits in results:
             rows = iter(logits)
             for one in waiting.popleft():
-                yield Answered(one.file, None if one.pixels is None else next(rows), one.error)
+                yield ImageLogits(one.file, None if one.pixels is None else next(rows), one.error)
