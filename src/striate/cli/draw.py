@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from striate.cli.arguments import pairs, value_of
 from striate.cli.network import build_network, read_size
+from striate.cli.options import OUT
 from striate.cli.show import out
 from striate.core.atomic import write_atomic
 from striate.core.errors import UsageError
@@ -27,7 +28,7 @@ def draw(
     ],
     files: Annotated[
         list[Path],
-        typer.Option("--output", "-o", metavar="FILE", help="Where to: .svg, .png or .pdf. Repeatable."),
+        typer.Option(*OUT, metavar="FILE", help="Where to: .svg, .png or .pdf. Repeatable."),
     ],
     style: Annotated[
         str, typer.Option(help="volumes (chains of layers), graph (branches), or auto.")

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import OUT
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ def report(
             " compared with the first."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page, ending in .html.")] = Path(
-        "report.html"
-    ),
+    output: Annotated[Path, typer.Option(*OUT, help="The page, ending in .html.")] = Path("report.html"),
     data: Annotated[
         list[str] | None,
         typer.Option("--data", "-d", help="Labelled images to test on. Default: those of the run folder."),

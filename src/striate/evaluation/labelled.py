@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.choices import Split as Split
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress
 from striate.data.dataset import Dataset, open_dataset
@@ -15,7 +16,6 @@ from striate.data.sources import Source, open_source
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle
 
-Split = Literal["auto", "train", "val", "test", "all"]
 DataChoice = str | Path | Sequence[str | Path]
 
 

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 
 from striate.anatomy.trace import trace
-from striate.core.compute import Compute, ComputePrecision, pick_precision
+from striate.core.choices import EngineChoice, EngineName, EnginePrecision, EnginePrecisionChoice
+from striate.core.compute import Compute, pick_precision
 from striate.core.errors import StriateError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.find import find_images
 from striate.serve.bench_engine import Speed, matrix_ceiling, measure_engine, peak_mib
 from striate.serve.engine import (
-    EngineChoice,
-    EngineName,
-    EnginePrecision,
     engine_for,
     int8_graph,
     pick_engine,
@@ -35,7 +33,7 @@ from striate.weights.bundle import Bundle
 from striate.weights.open import NetworkChoice, OpenNetwork, open_network
 
 EnginesChoice = EngineChoice | Literal["all"]
-PrecisionsChoice = ComputePrecision | Literal["all"]
+PrecisionsChoice = EnginePrecisionChoice | Literal["all"]
 
 _WARM_IMAGES = 32  # images of the folder that are predicted before the clock starts
 
@@ -119,7 +117,7 @@ def bench(
         raise UsageError(f"expected `batches` of at least 1 and `seconds` above 0, got {batches}, {seconds}")
     for name, choice, known in (
         ("engine", engine, ("all", *get_args(EngineChoice))),
-        ("precision", precision, ("all", *get_args(ComputePrecision))),
+        ("precision", precision, ("all", *get_args(EnginePrecisionChoice))),
     ):
         if choice not in known:
             raise UsageError(f"expected `{name}` out of {', '.join(known)}; got {choice!r}")

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.core.choices import EnginePrecision
 from striate.data.preprocess import Preprocessing
 from striate.serve.cuda_graphs import exact_fp32
-from striate.serve.engine import Engine, EnginePrecision
+from striate.serve.engine import Engine
 
 _CEILING_SIDE = 3072
 _CEILING_SIDE_CUDA = 8192  # a smaller product leaves part of a large GPU idle

@@ -10,14 +10,15 @@ colours are inside (``serve.graph``), resizing is outside (``data.preprocess``).
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.compute import Compute, ComputePrecision, pick_precision
+from striate.core.choices import EngineChoice, EngineName, EnginePrecision, EnginePrecisionChoice
+from striate.core.compute import Compute, pick_precision
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, read_graph
@@ -27,10 +28,6 @@ from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import has_openvino
 from striate.weights.bundle import Bundle
 from striate.weights.open import NetworkChoice, OpenNetwork, open_network
-
-EngineChoice = Literal["auto", "torch", "openvino"]
-EngineName = Literal["torch", "openvino"]
-EnginePrecision = Literal["fp32", "bf16", "int8"]
 
 BATCH_IMAGES = 16
 """Images in a forward pass on a CPU: larger batches fall out of the caches and are no faster."""
@@ -209,7 +206,7 @@ def pick_engine(choice: EngineChoice, device: torch.device) -> EngineName:
 
 
 def pick_engine_precision(
-    choice: ComputePrecision, engine: EngineName, bundle: Bundle, device: torch.device
+    choice: EnginePrecisionChoice, engine: EngineName, bundle: Bundle, device: torch.device
 ) -> EnginePrecision:
     """Return the precision asked for, or the fastest for bundle, engine and device.
 

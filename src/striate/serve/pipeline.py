@@ -1,7 +1,7 @@
 """From images to logits: threads decode while the network runs.
 
-Memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few batches are
-in the engine.
+Memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few batches
+are in the engine.
 """
 
 from collections import deque

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.choices import EngineChoice
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.data.find import Item
 from striate.metrics.predictions import probabilities
-from striate.serve.engine import Engine, EngineChoice, engine_for, open_trained
+from striate.serve.engine import Engine, engine_for, open_trained
 from striate.serve.images import Images, OneImage, PixelItem, is_one_image, items_of
 from striate.serve.pipeline import stream_logits
 from striate.weights.bundle import Bundle
@@ -59,7 +60,7 @@ def predict(
 
     Args:
         network: a bundle, a run folder or an open network.
-        images: a path (file, folder, ``.tar``, ``.zip``), bytes of an image file, Pillow's image, uint8 pixels
+        images: a path (file, folder, ``.tar``, ``.zip``), bytes of a file, Pillow's image, uint8 pixels
             (``H x W x 3`` RGB or ``H x W`` grey), or an iterable of these. All are preprocessed alike:
             Pillow's images are turned upright by their EXIF tag, as files are. A few batches are in memory.
         top: how many classes to name, at least 1; all there are if fewer.

@@ -9,14 +9,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from striate.core.choices import EngineChoice, EngineName, EnginePrecision
 from striate.core.compute import Compute
 from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.find import find_images
 from striate.serve.engine import (
-    EngineChoice,
-    EngineName,
-    EnginePrecision,
     engine_for,
     open_trained,
     pick_engine,
@@ -85,8 +83,8 @@ def predict_to_file(
     opened = open_trained(network)
     if opened.path is None:
         raise UsageError(
-            f"{opened.name}: expected a network from a file, got one in memory, which `out` can't refer to: save"
-            " it as a bundle first"
+            f"{opened.name}: expected a network from a file, got one in memory, which `out` can't refer to:"
+            " save it as a bundle first"
         )
     device = compute.torch_device
     name = pick_engine(engine, device)
