@@ -18,8 +18,9 @@ _HOME = {
     "compare_runs": ("evaluation.compare_runs", "compare_runs"),
     "resume": ("training.train", "resume"),
     "evaluate": ("evaluation.measure", "evaluate"),
-    "export": ("serve.export", "export_bundle"),
-    "quantize": ("serve.quantize", "quantize_bundle"),
+    "export": ("serve.export", "export"),
+    "quantize": ("serve.quantize", "quantize"),
+    "predict": ("serve.predict", "predict"),
     "open_bundle": ("weights.open", "open_bundle"),
 }
 __all__ = ["__version__", *_HOME]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from striate.data.preprocess import Preprocessing
-from striate.serve import bench_slide, bench_engine
+from striate.serve import bench_engine, bench_slide
 
 GREY = Preprocessing(channels=1, height_px=4, width_px=6, resize_px=None, mean=(0.0,), std=(1.0,))
 

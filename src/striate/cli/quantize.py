@@ -8,6 +8,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import (
+    OUT,
+    BundleArgument,
+    ForceOption,
+    JsonOption,
+    RequiredDataOption,
+    SplitOption,
+    StrictOption,
+    ThreadsOption,
+    compute_of,
+)
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
@@ -15,24 +26,23 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
-    data: Annotated[list[str], typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write, .safetensors.")],
+    bundle: BundleArgument,
+    data: RequiredDataOption,
+    target: Annotated[Path, typer.Option(*OUT, metavar="FILE", help="Bundle to write, .safetensors.")],
     calibration_images: Annotated[
         int, typer.Option(min=1, help="Training images on which the ranges of values are measured.")
     ] = 300,
     max_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Percentage points of top-1 that int8 may lose.")
     ] = 0.5,
-    split: Annotated[str, typer.Option(help="What to measure on: auto, train, val, test or all.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    split: SplitOption = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Images in a forward pass of the measurement.")] = 16,
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Add an int8 network to a bundle: smaller, and faster on a CPU. Refuses if it answers worse.
+    """Add an int8 network to a bundle: smaller, and faster on a CPU. Refuses if it is less accurate.
 
     Ranges are measured on training images, accuracy on held-out ones.
     Above a loss of --max-drop points nothing is written; the exit code is 1.
@@ -40,17 +50,17 @@ def quantize(
 
     Example:  [bold]striate quantize runs/demo --data digits -o digits-int8.safetensors[/]
     """
-    from striate.serve.quantize import quantize_bundle
+    from striate.serve.quantize import quantize
 
     with Listener() as listener:
-        made = quantize_bundle(
+        made = quantize(
             bundle,
             data,
             target,
             calibration_images=calibration_images,
             max_drop_points=max_drop,
-            split=split,  # type: ignore[arg-type]
-            batch_images=batch,
+            split=split,
+            compute=compute_of("auto", "auto", batch, threads),
             strict=strict,
             force=force,
             progress=listener,
@@ -94,8 +104,8 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     out.print(f"{verdict(found, 'fp32', 'int8')}", highlight=False)
     if -low > max_drop:
         out.print(
-            f"[yellow]The interval reaches beyond the allowed {max_drop:g}: more held-out images would"
-            " tell.[/]",
+            f"[yellow]The interval reaches beyond the allowed {max_drop:g}: measure on more held-out"
+            " images.[/]",
             highlight=False,
         )
     rows = Table.grid(padding=(0, 2))

@@ -137,7 +137,7 @@ def decode_sized(
 
 
 def decode_opened(image: Image.Image, *, file: str) -> NDArray[np.uint8]:
-    """Turn Pillow's image into what ``decode`` makes of its file: upright, 8 bits a channel, sRGB, over white.
+    """Turn Pillow's image into what ``decode`` makes of its file: upright, 8 bits, sRGB, over white.
 
     Args:
         image: of any mode; its orientation tag and colour profile are those in its ``info``.

@@ -195,7 +195,7 @@ def _in_new_process(task: _Task) -> Benched:
 
 @contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """Let a process that is started in this block ignore Ctrl-C: this process handles it and ends the other."""
+    """Let a process started in this block ignore Ctrl-C: this process handles it and ends the other."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set signals
         return

@@ -61,8 +61,8 @@ class Engine(Protocol):
         """Run the network on some images; may be called from several threads at once.
 
         Args:
-            pixels: ``N x H x W x C`` uint8, RGB or grey, of the network's input size; any N, also 0 (more than
-                ``batch_images`` go through in parts).
+            pixels: ``N x H x W x C`` uint8, RGB or grey, of the network's input size; any N, also 0 (more
+                than ``batch_images`` go through in parts).
 
         Returns:
             ``N x K`` logits.
@@ -166,8 +166,8 @@ def open_trained(network: NetworkChoice) -> OpenNetwork:
     opened = open_network(network)
     if not opened.trained and not isinstance(network, OpenNetwork):
         raise UsageError(
-            f"{network}: expected a trained network, got a name, whose weights would be random: name a bundle or"
-            " a run folder"
+            f"{network}: expected a trained network, got a name, whose weights would be random: name a bundle"
+            " or a run folder"
         )
     return opened
 

@@ -35,7 +35,7 @@ class PixelItem:
 
 
 def is_one_image(images: Images) -> bool:
-    """Say whether there is one image: Pillow's, bytes, pixels, or a path of neither a folder nor an archive."""
+    """Say whether it is one image: Pillow's, bytes, pixels, or a path of no folder and no archive."""
     if isinstance(images, str | Path):
         path = Path(images)
         return not path.is_dir() and not is_archive(path)

@@ -47,7 +47,7 @@ def import_openvino() -> ModuleType:
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Let imports of ``openvino_telemetry`` fail inside the block, unless a program has imported it before."""
+    """Let imports of ``openvino_telemetry`` fail in the block, unless a program has imported it before."""
     names = ("openvino_telemetry", "openvino_telemetry.backend")
     hidden = [name for name in names if name not in sys.modules]
     try:
@@ -69,9 +69,9 @@ class _SignalStack(ctypes.Structure):
 def own_signal_stack() -> Iterator[None]:
     """Restore this thread's signal stack after the block.
 
-    OpenVINO gives the thread that compiles a model for AMX a signal stack of its own, and may free that memory
-    later without restoring the old one. Python handles signals on that stack, so the next Ctrl-C would end in
-    a segmentation fault.
+    OpenVINO gives the thread that compiles a model for AMX a signal stack of its own, and may free that
+    memory later without restoring the old one. Python handles signals on that stack, so the next Ctrl-C would
+    end in a segmentation fault.
     """
     if not sys.platform.startswith("linux"):
         yield

@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus's words."""
+"""What the service counts, for Prometheus."""
 
 from collections.abc import Callable
 
@@ -51,12 +51,12 @@ class Measures:
         ProcessCollector(registry=self._registry)
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """Show a number that is asked for when someone looks.
+        """Publish a number that is read when the page is requested.
 
         Args:
             name: in Prometheus.
             words: what it is.
-            value: gives it.
+            value: returns it.
         """
         Gauge(name, words, registry=self._registry).set_function(value)
 
