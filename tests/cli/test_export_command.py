@@ -111,7 +111,7 @@ def test_missing_package_and_missing_bundle(run, path, tmp_path, monkeypatch):
     code, _, err = run("export", tmp_path / "none.safetensors", "--to", "openvino")
     assert code == 1
     assert "no such file" in err
-    monkeypatch.setattr("striate.serve.export_onnx.find_spec", lambda name: 1 if name == "onnx" else None)
+    monkeypatch.setattr("striate.serve.packages.find_spec", lambda name: 1 if name == "onnx" else None)
     code, _, err = run("export", path, "--to", "onnx")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install onnxscript onnxruntime" in err

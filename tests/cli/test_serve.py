@@ -16,7 +16,7 @@ from striate.cli.main import app
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.serve.http import requirements
+from striate.serve import packages
 from striate.weights.bundle import Bundle, save_bundle
 
 
@@ -99,7 +99,7 @@ def test_a_bundle_that_is_not_there():
 
 
 def test_missing_packages_are_one_line(bundle, monkeypatch):
-    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name == "uvicorn" else name)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "uvicorn" else name)
     with pytest.raises(UsageError, match=r"serving needs uvicorn: pip install 'striate\[serve\]'"):
         CliRunner().invoke(app, ["serve", str(bundle)], catch_exceptions=False)
 

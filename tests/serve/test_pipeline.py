@@ -69,14 +69,14 @@ def test_answers_keep_the_order_of_the_images(engine, threads):
     ]
     items[22] = Item("22", lambda: picture(22)[:200])
     found = list(stream_logits(engine, PRE, iter(items), threads=threads))
-    assert [one.file for one in found] == [str(k) for k in range(23)]
-    assert [one.file for one in found if one.logits is None] == ["5", "6", "7", "8", "9", "22"]
-    assert found[6].error == "gone"
-    assert all((one.error is None) == (one.logits is not None) for one in found)
+    assert [image.file for image, _ in found] == [str(k) for k in range(23)]
+    assert [image.file for image, logits in found if logits is None] == ["5", "6", "7", "8", "9", "22"]
+    assert found[6][0].error == "gone"
+    assert all((image.error is None) == (logits is not None) for image, logits in found)
     for k in (0, 4, 10, 21):
         small = Image.open(io.BytesIO(picture(k))).resize((16, 16), Image.Resampling.BILINEAR)
         np.testing.assert_allclose(
-            found[k].logits, engine.logits(np.asarray(small)[None])[0], rtol=1e-5, atol=1e-5
+            found[k][1], engine.logits(np.asarray(small)[None])[0], rtol=1e-5, atol=1e-5
         )
 
 

@@ -184,13 +184,15 @@ def test_images_measured_on_are_never_calibrated_on(path, folder, tmp_path):
     made = quantize(
         path, folder, tmp_path / "a.safetensors", calibration_images=400, split="all", max_drop_points=100
     )
-    assert made.num_calibration_images == 135  # half of 270: the rest is measured on
+    facts = made.bundle.metrics["int8"]
+    assert facts["calibration_images"] == 135  # half of 270: the rest is measured on
     assert made.paired.num_images == 135
-    assert made.split == "all images, less the 135 calibrated on"
+    assert facts["split"] == "all images, less the 135 calibrated on"
     made = quantize(
         path, folder / "train", tmp_path / "b.safetensors", calibration_images=30, max_drop_points=100
     )
-    assert (made.num_calibration_images, made.paired.num_images) == (30, 90)
+    assert made.bundle.metrics["int8"]["calibration_images"] == 30
+    assert made.paired.num_images == 90
 
 
 def test_one_image_is_too_few(path, tmp_path):
@@ -242,8 +244,6 @@ def test_network_that_diverged_is_refused(bundle, path, folder, tmp_path):
 
 
 def test_missing_package_is_named(path, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "striate.serve.quantize_network.find_spec", lambda name: None if name == "nncf" else 1
-    )
+    monkeypatch.setattr("striate.serve.packages.find_spec", lambda name: None if name == "nncf" else 1)
     with pytest.raises(UsageError, match=r"pip install nncf$"):
         quantize(path, folder, tmp_path / "small.safetensors")

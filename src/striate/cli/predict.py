@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -106,15 +107,8 @@ def _print_file(result: "PredictResult", path: Path, paths: list[Path], json: bo
     if not result.num_images:
         raise _no_images(paths)
     if json:
-        record = {
-            "file": str(path),
-            "num_images": result.num_images,
-            "num_new": result.num_new,
-            "num_broken": result.num_broken,
-            "seconds": round(result.seconds, 3),
-            "engine": result.engine,
-            "precision": result.precision,
-        }
+        record = {"file": str(path), **asdict(result), "seconds": round(result.seconds, 3)}
+        del record["broken"]
         print(json_module.dumps(record))
     else:
         shown = escape(str(path))

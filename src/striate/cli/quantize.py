@@ -77,7 +77,7 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     from striate.metrics.paired import verdict
 
     found = made.paired
-    num = found.num_images
+    num, facts = found.num_images, made.bundle.metrics["int8"]
     size = sum(len(content) for content in made.bundle.graphs.values())
     out.print(
         f"[bold]{escape(str(made.path))}[/]  int8 network of {size / 1e6:,.1f} MB beside the fp32 weights",
@@ -85,7 +85,7 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", made.measure, "95% interval"):
+    for heading in ("", facts["measure"], "95% interval"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, correct in (
         ("fp32", found.both_right + found.only_a),
@@ -111,7 +111,7 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim")
     rows.add_column()
-    rows.add_row("measured on", f"{num:,} image{'s' * (num > 1)}: {escape(made.split)}")
-    rows.add_row("calibrated on", f"{made.num_calibration_images:,} {escape(made.calibration)}")
-    rows.add_row("versions", ", ".join(f"{name} {value}" for name, value in made.versions.items()))
+    rows.add_row("measured on", f"{num:,} image{'s' * (num > 1)}: {escape(facts['split'])}")
+    rows.add_row("calibrated on", f"{facts['calibration_images']:,} {escape(facts['calibration'])}")
+    rows.add_row("versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items()))
     out.print(rows, highlight=False)

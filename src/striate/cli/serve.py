@@ -20,6 +20,8 @@ from striate.cli.show import Listener, err, out
 if TYPE_CHECKING:
     from striate.serve.engine import Engine
 
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
 
 def serve(
     network: NetworkArgument,
@@ -76,9 +78,9 @@ def serve(
 
     Example:  [bold]curl -F image=@photo.jpg 127.0.0.1:8000/predict[/]
     """
-    from striate.serve.http.requirements import check_serve
+    from striate.serve.packages import check_packages
 
-    check_serve()
+    check_packages("serving", *PACKAGES, install="'striate[serve]'")
     from striate.serve.http.limits import Limits
     from striate.serve.http.server import is_local
     from striate.serve.http.server import serve as run

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -76,11 +77,11 @@ class Benched:
 class _Task:
     network: NetworkChoice
     engine: EngineName
-    batches: tuple[int, ...]
-    seconds: float
-    folder: str | None
-    compute: Compute
     precision: EnginePrecision
+    batches: Sequence[int]
+    seconds: float
+    folder: str | Path | None
+    compute: Compute
 
 
 def bench(
@@ -115,12 +116,12 @@ def bench(
     """
     if not batches or min(batches) < 1 or not seconds > 0:
         raise UsageError(f"expected `batches` of at least 1 and `seconds` above 0, got {batches}, {seconds}")
-    for name, choice, known in (
-        ("engine", engine, ("all", *get_args(EngineChoice))),
-        ("precision", precision, ("all", *get_args(EnginePrecisionChoice))),
+    for argument, choice, choices in (
+        ("engine", engine, EngineChoice),
+        ("precision", precision, EnginePrecisionChoice),
     ):
-        if choice not in known:
-            raise UsageError(f"expected `{name}` out of {', '.join(known)}; got {choice!r}")
+        if choice not in (known := ("all", *get_args(choices))):
+            raise UsageError(f"expected `{argument}` out of {', '.join(known)}; got {choice!r}")
     device = compute.torch_device
     bundle = open_network(network).bundle
     if precision == "int8" and engine == "all":
@@ -129,15 +130,15 @@ def bench(
     tasks = [
         _Task(
             network=network,
-            engine=one,
-            batches=tuple(batches),
+            engine=name,
+            precision=chosen,
+            batches=batches,
             seconds=seconds,
-            folder=None if folder is None else str(folder),
-            compute=replace(compute, precision=computed_in),
-            precision=computed_in,
+            folder=folder,
+            compute=replace(compute, precision=chosen),
         )
-        for one in engines
-        for computed_in in _precisions(precision, one, bundle, device)
+        for name in engines
+        for chosen in _precisions(precision, name, bundle, device)
     ]
     if folder is not None and next(find_images([folder]), None) is None:
         raise UsageError(f"{folder}: expected a folder or archive with images, got none")
@@ -248,11 +249,8 @@ def _through_folder(network: OpenNetwork, task: _Task) -> tuple[int, float]:
     """Return how many images the folder holds, and how many a second went from file to label."""
     assert task.folder is not None
     with engine_for(network, engine=task.engine, compute=task.compute) as engine:
-        compute = task.compute
-        for _ in predict(
-            network, islice(find_images([task.folder]), _WARM_IMAGES), engine=engine, compute=compute
-        ):
-            pass
+        classify = partial(predict, network, engine=engine, compute=task.compute)
+        list(classify(islice(find_images([task.folder]), _WARM_IMAGES)))
         started = time.perf_counter()
-        number = sum(1 for _ in predict(network, task.folder, engine=engine, compute=compute))
+        number = sum(1 for _ in classify(task.folder))
         return number, number / (time.perf_counter() - started)

@@ -5,10 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,11 +23,12 @@ from striate.core.version import __version__
 from striate.serve.convert_openvino import convert, read_graph
 from striate.serve.engine import int8_graph
 from striate.serve.export_example import ExportFormat, example_of, example_path, words_of
-from striate.serve.export_onnx import check_onnx, onnx_versions, run_onnx, write_onnx
+from striate.serve.export_onnx import NEEDED, onnx_versions, run_onnx, write_onnx
 from striate.serve.export_openvino import IN_FP32, openvino_versions, run_openvino, write_openvino
 from striate.serve.export_torch import run_torch, write_torch
 from striate.serve.graph import FromPixels, in_memory_format
 from striate.serve.import_openvino import import_openvino
+from striate.serve.packages import check_packages
 from striate.weights.bundle import Bundle
 
 ExportPrecision = Literal["fp32", "int8"]
@@ -116,10 +116,8 @@ def check_format(to: str) -> None:
     """
     if to not in get_args(ExportFormat):
         raise UsageError(f"expected `to` out of {', '.join(SUFFIXES)}; got {to!r}")
-    if to == "onnx":
-        check_onnx()
-    if to == "openvino" and find_spec("openvino") is None:
-        raise UsageError("OpenVINO is not installed: pip install openvino")
+    needed = {"onnx": NEEDED, "openvino": ("openvino",), "torch-export": ()}[to]
+    check_packages(f"writing {to}", *needed)
 
 
 def export_network(
@@ -197,7 +195,8 @@ def export_network(
         progress("export", 1, 1, path.name)
         progress("check", 0, len(pixels), images)
         run = {"onnx": run_onnx, "openvino": run_openvino, "torch-export": run_torch}[to]
-        logits, probabilities = _joined(run(staged, _batches(pixels, batch_images)), len(pixels))
+        results = zip(*run(staged, _batches(pixels, batch_images)), strict=True)
+        logits, probabilities = (np.concatenate(parts)[: len(pixels)] for parts in results)
         progress("check", len(pixels), len(pixels), images)
         difference, tolerance = _compare(path, bundle, reference, logits, probabilities)
         (folder / example_path(path).name).write_text(example, encoding="utf-8")
@@ -289,15 +288,6 @@ def _batches(pixels: NDArray[np.uint8], batch_images: int | None) -> list[NDArra
     missing = -len(pixels) % batch_images
     whole = np.concatenate([pixels, np.repeat(pixels[-1:], missing, 0)])
     return np.split(whole, len(whole) // batch_images)
-
-
-def _joined(
-    results: Sequence[tuple[NDArray[np.float32], ...]], num_images: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return (
-        np.concatenate([one[0] for one in results])[:num_images],
-        np.concatenate([one[1] for one in results])[:num_images],
-    )
 
 
 def _compare(

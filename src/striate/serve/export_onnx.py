@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -11,29 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.core.errors import UsageError
 from striate.core.version import __version__
 
 OPSET: Final = 18
 """Of the standard operators: the one torch's exporter is written for; ONNX Runtime has it since 1.14."""
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
-
-
-def check_onnx() -> None:
-    """Check that the packages for ONNX are installed.
-
-    Raises:
-        UsageError: one of onnx, onnxscript, onnxruntime is not installed.
-    """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def onnx_versions() -> dict[str, str]:
     """Return the opset, and the versions of the packages that write and check."""
-    return {"opset": str(OPSET), **{name: version(name) for name in _NEEDED}}
+    return {"opset": str(OPSET), **{name: version(name) for name in NEEDED}}
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping[str, str]) -> None:
@@ -64,19 +51,12 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping
     model = made.model_proto
     graph = model.graph
     # The exporter notes the source file and line of each operation: nobody else's business.
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *values, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
     graph.name = facts["net"].partition("\n")[0]
-    for value in (*graph.input, *graph.output, *graph.value_info):
+    for value in values:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param:
                 size.dim_param = "N"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any
 
 from striate.core.atomic import write_text_atomic
 from striate.core.errors import DataError, UsageError, WriteError
@@ -24,29 +24,7 @@ from striate.data.find import Item
 from striate.data.source import printable
 from striate.serve.predict import Prediction
 
-RowFormat = Literal["csv", "jsonl"]
-
 _SYNC_S = 5.0  # a power cut loses at most this much; a kill loses nothing that was written
-
-
-class Rows(Protocol):
-    """How predictions become lines of text and back."""
-
-    def head(self) -> str:
-        """Return the first line, with its end, or nothing."""
-        ...
-
-    def line(self, prediction: Prediction) -> str:
-        """Write one prediction as one line, with its end."""
-        ...
-
-    def read(self, line: str) -> tuple[str, bool]:
-        """Return the file that a line is of, and whether the image could be read.
-
-        Raises:
-            ValueError: the line is not of this format.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +38,22 @@ class CsvRows:
     num_named: int
 
     def head(self) -> str:
-        """Return the names of the columns."""
+        """Return the first line, with its end: the names of the columns."""
         names = [f"{what}_{k}" for k in range(1, self.num_named + 1) for what in ("class", "probability")]
         return _csv_line(["file", *names, "error"])
 
     def line(self, prediction: Prediction) -> str:
-        """Write one prediction."""
+        """Write one prediction as one line, with its end."""
         cells = [cell for name, p in prediction.ranked for cell in (printable(name), f"{p:.6f}")]
         cells += [""] * (2 * self.num_named - len(cells))
         return _csv_line([prediction.file, *cells, prediction.error or ""])
 
     def read(self, line: str) -> tuple[str, bool]:
-        """Return file and whether it could be read."""
+        """Return the file of a line, and whether the image could be read.
+
+        Raises:
+            ValueError: the line is not of this format.
+        """
         [cells] = csv.reader([line], strict=True)
         if len(cells) != 2 * self.num_named + 2:
             raise ValueError(f"{len(cells)} columns")
@@ -87,17 +69,20 @@ class JsonRows:
         return ""
 
     def line(self, prediction: Prediction) -> str:
-        """Write one prediction."""
+        """Write one prediction as one line, with its end."""
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.ranked]
         record = {"file": prediction.file, "predictions": ranked, "error": prediction.error}
         return json.dumps(record, ensure_ascii=False) + "\n"
 
     def read(self, line: str) -> tuple[str, bool]:
-        """Return file and whether it could be read."""
+        """See ``CsvRows``."""
         record = json.loads(line)
         if not isinstance(record, dict) or not isinstance(record.get("file"), str) or "error" not in record:
             raise ValueError("no prediction")
         return record["file"], record["error"] is None
+
+
+Rows = CsvRows | JsonRows
 
 
 def rows_for(path: Path, num_named: int) -> Rows:
@@ -241,8 +226,8 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 def _cut_short(path: Path, error: OSError) -> WriteError:
     return WriteError(
-        f"can't write {path} ({error.strerror or error}): free some space, then run the same command again; it"
-        " resumes where it stopped"
+        f"can't write {path} ({error.strerror or error}): free some space, then run the same command again;"
+        " it resumes where it stopped"
     )
 
 

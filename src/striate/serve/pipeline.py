@@ -39,21 +39,6 @@ class Prepared:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageLogits:
-    """What a network gives for one image.
-
-    Attributes:
-        file: its name.
-        logits: ``K`` values; None when the image is broken.
-        error: why the image could not be read, or None.
-    """
-
-    file: str
-    logits: NDArray[np.float32] | None
-    error: str | None = None
-
-
 def prepare(item: Item | PixelItem, preprocessing: Preprocessing) -> Prepared:
     """Read, decode, resize and crop one image; a broken one is a result, not an error."""
     try:
@@ -73,7 +58,7 @@ def stream_logits(
     items: Iterable[Item | PixelItem],
     *,
     threads: int | None = None,
-) -> Generator[ImageLogits, None, None]:
+) -> Generator[tuple[Prepared, NDArray[np.float32] | None], None, None]:
     """Run images through decoder and network, in order.
 
     Args:
@@ -83,7 +68,7 @@ def stream_logits(
         threads: that decode; None takes one for each core.
 
     Yields:
-        One result for each item, broken images included.
+        Each image with its ``K`` logits, None for a broken one.
     """
     prepared = cast(
         "Generator[Prepared, None, None]",
@@ -107,4 +92,4 @@ def stream_logits(
         for logits in results:
             rows = iter(logits)
             for one in waiting.popleft():
-                yield ImageLogits(one.file, None if one.pixels is None else next(rows), one.error)
+                yield one, None if one.pixels is None else next(rows)

@@ -93,15 +93,14 @@ def predict_one(
     """Classify one image.
 
     Args:
-        network: see ``predict``.
+        network: as the following, see ``predict``.
         image: Pillow's image, uint8 pixels, bytes, or the path of one file.
-        top: see ``predict``.
-        engine: see ``predict``; for many images one by one, hand in an open one.
-        compute: see ``predict``.
+        top: how many classes to name.
+        engine: an open one for many images one by one, which saves opening it every time.
+        compute: where and how.
 
     Raises:
-        UsageError: see ``predict``; or a folder, an archive or several images.
-        BundleError: the bundle is damaged.
+        UsageError: as ``predict``; or a folder, an archive or several images.
     """
     if not is_one_image(image):
         got = image if isinstance(image, str) else type(image).__name__
@@ -122,9 +121,9 @@ def _predict(
         engine_for(network, engine=engine, compute=compute, progress=progress) as running,
         closing(stream_logits(running, network.preprocessing, items, threads=compute.threads)) as results,
     ):
-        for one in results:
-            ranked = () if one.logits is None else rank(one.logits, network.bundle, top)
-            yield Prediction(one.file, ranked, one.error)
+        for image, logits in results:
+            ranked = () if logits is None else rank(logits, network.bundle, top)
+            yield Prediction(image.file, ranked, image.error)
 
 
 def rank(logits: NDArray[np.float32], bundle: Bundle, top: int) -> tuple[tuple[str, float], ...]:

@@ -60,7 +60,7 @@ def predict_to_file(
     compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> PredictResult:
-    """Classify images into a file with one row for each; a file that the same call began is resumed.
+    """Classify images into a file with one row for each; a file that the same call started is resumed.
 
     Args:
         network: a bundle, a run folder, or a network that was opened from one.
@@ -72,7 +72,7 @@ def predict_to_file(
         progress: listener; stage ``"predict"`` counts images.
 
     Raises:
-        UsageError: a path does not exist, or the file was begun with another network or other options.
+        UsageError: a path does not exist, or the file was started with another network or other options.
         BundleError: the bundle is damaged.
         DataError: the file is damaged, or another process is writing it.
         WriteError: the disk is full.

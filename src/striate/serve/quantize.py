@@ -21,7 +21,8 @@ from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check
 from striate.metrics.paired import Paired, paired
 from striate.metrics.predictions import Predictions
 from striate.serve.engine import Engine, engine_for, open_trained
-from striate.serve.quantize_network import check_nncf, quantize_network, quantize_versions
+from striate.serve.packages import check_packages
+from striate.serve.quantize_network import quantize_network, quantize_versions
 from striate.weights.bundle import Bundle, save_bundle, with_graphs
 from striate.weights.open import NetworkChoice, refuse_not_finite
 
@@ -34,23 +35,14 @@ class QuantizeResult:
 
     Attributes:
         path: the bundle with fp32 weights and int8 network.
-        bundle: what was written there; its ``metrics["int8"]`` holds these figures.
-        measure: ``"top-1"``, or ``"all labels right"`` for several labels an image.
+        bundle: what was written there; its ``metrics["int8"]`` holds the figures, the images that were used
+            (in words), the versions of the packages and the processor.
         paired: fp32 (A) against int8 (B) on the same held-out images.
-        split: which images these were, in words.
-        num_calibration_images: images that ranges were measured on.
-        calibration: which images these were, in words.
-        versions: of the packages that quantized.
     """
 
     path: Path
     bundle: Bundle
-    measure: str
     paired: Paired
-    split: str
-    num_calibration_images: int
-    calibration: str
-    versions: dict[str, str]
 
 
 def quantize(
@@ -101,7 +93,7 @@ def quantize(
     check_split(split)
     path = Path(out)
     check_writable(path, (".safetensors",), force)
-    check_nncf()
+    check_packages("quantizing", "openvino", "nncf")
     opened = open_trained(network)
     bundle = opened.bundle if opened.bundle.state else replace(opened.bundle, state=opened.net.state_dict())
     refuse_not_finite([(opened.path or opened.name, bundle)])
@@ -124,8 +116,6 @@ def quantize(
     measure = "all labels right" if bundle.multi_label else "top-1"
     _check_drop(found, measure, max_drop_points, len(calibration))
 
-    versions = quantize_versions()
-    machine = describe_machine(torch.device("cpu"))
     metrics: dict[str, Any] = {
         "measure": measure,
         "accuracy_fp32": found.accuracy_a,
@@ -137,21 +127,12 @@ def quantize(
         "split": words,
         "calibration_images": len(calibration),
         "calibration": origin,
-        "versions": versions,
-        "processor": machine["processor"],
+        "versions": quantize_versions(),
+        "processor": describe_machine(torch.device("cpu"))["processor"],
     }
     made = with_graphs(replace(bundle, metrics={**bundle.metrics, "int8": metrics}), graphs)
     save_bundle(made, path)
-    return QuantizeResult(
-        path=path,
-        bundle=made,
-        measure=measure,
-        paired=found,
-        split=words,
-        num_calibration_images=len(calibration),
-        calibration=origin,
-        versions=versions,
-    )
+    return QuantizeResult(path=path, bundle=made, paired=found)
 
 
 def _choose(

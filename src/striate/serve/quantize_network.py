@@ -5,7 +5,6 @@ import tempfile
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -15,23 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, response_norms
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import import_openvino, own_signal_stack, without_telemetry
+from striate.serve.packages import check_packages
 from striate.weights.bundle import Bundle
-
-
-def check_nncf() -> None:
-    """Check that OpenVINO and NNCF are installed.
-
-    Raises:
-        UsageError: openvino or nncf is not installed.
-    """
-    missing = [name for name in ("openvino", "nncf") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"quantizing needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def quantize_versions() -> dict[str, str]:
@@ -66,7 +54,7 @@ def quantize_network(
         quantization through weight equalization and bias correction", ICCV 2019, section 4.2 (the bias
         correction). Both as NNCF does them.
     """
-    check_nncf()
+    check_packages("quantizing", "openvino", "nncf")
     ov = import_openvino()
     nncf = _import_nncf()
     model = convert(FromPixels(net, bundle.preprocessing).eval(), bundle.preprocessing)

@@ -14,10 +14,10 @@ class Measures:
     """The counters of one service; nothing is registered outside of it.
 
     Attributes:
-        requests: by page and status; every request that got an answer.
+        requests: by page and status; every request that got a response.
         refusals: of ``POST /predict`` by reason.
         images: by what became of them, ``answered`` or ``broken``.
-        request_seconds: from the head of a ``POST /predict`` to its answer.
+        request_seconds: from the head of a ``POST /predict`` to its response.
         batch_images: images in a batch.
         engine_seconds: of one batch in the network.
     """

@@ -110,7 +110,7 @@ class Service:
         try:
             if self.stopping:
                 raise Refusal(503, "stopping", "the service is stopping: try again in a second")
-            self._refuse_if_full()  # before the body is read: the cheapest place
+            self._refuse_if_full()  # before the body is read, which costs least
             uploads = await body.uploads()
             if not uploads:
                 raise Refusal(422, "body", "expected at least one image, got an empty body")
@@ -309,7 +309,7 @@ class PlainMetrics(Response):
 
 
 class _Counted:
-    """Counts every answer by page and status."""
+    """Counts every response by page and status."""
 
     _PAGES = frozenset({"/", "/predict", "/health", "/info", "/metrics", "/docs", "/openapi.json"})
 

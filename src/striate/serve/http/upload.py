@@ -40,7 +40,7 @@ class Refusal(Exception):
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its answer."""
+    """The client closed the connection before its response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Upload:
     """One image of a request.
 
     Attributes:
-        file: its name for the answer, at most 200 printable characters without folders; it is never opened.
+        file: its name for the response, at most 200 printable characters without folders; it is never opened.
         data: its bytes.
     """
 
