@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from striate.core.compute import Compute
 from striate.data.preprocess import Preprocessing
 from striate.serve import bench_engine, bench_slide
 
@@ -117,7 +118,8 @@ def test_measuring_a_network_runs_both_passes_and_leaves_nothing():
 
     net = Net().train()
 
-    times = bench_slide.measure(net, (3, 4, 4), device=torch.device("cpu"), rounds=2, batch_images=5)
+    compute = Compute(device="cpu", precision="fp32", batch_images=5)
+    times = bench_slide.measure(net, (3, 4, 4), compute=compute, rounds=2)
 
     assert seen == [(5, 3, 4, 4), 15.0] * 3  # one round to warm up, two that count; the gradient is all ones
     assert times.forward_ms > 0
