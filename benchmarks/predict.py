@@ -155,7 +155,7 @@ def _quantized(net: Any, bundle: Any, network: str, folder: Path, cache: Path) -
     import numpy as np
 
     from striate.data.find import find_images
-    from striate.serve.pipeline import prepare
+    from striate.serve.images import prepare
     from striate.serve.quantize_network import quantize_network
 
     kept = [cache / f"{network}.{suffix}" for suffix in ("int8.xml", "int8.bin")]

@@ -24,6 +24,7 @@ from striate.core.errors import UsageError
         ("train", '`precision="fp32"`', "--precision fp32"),
         ("train", "`strict=True` or `strict`", "--strict or --strict"),
         ("blend soup", "`lr=0.01`, `epochs=5`", "--lr 0.01, --epochs 5"),
+        ("train", "`flip=False`, `flip=True`", "--set flip=False, --set flip=True"),
         ("blend soup", "`batch_norm=False`", "--no-batch-norm"),
         ("blend average", "`held_out=train`, `weights`", "--held-out train, --weights"),
         ("quantize", "`max_drop_points=1`", "--max-drop 1"),

@@ -202,4 +202,4 @@ def test_the_old_name_of_top_still_works(place, run):
 def test_a_name_is_refused(place, run):
     code, out, err = run("predict", "lenet5", place / "photos" / "007.png")
     assert (code, out) == (2, "")
-    assert "lenet5: expected a trained network, got a name" in err
+    assert "lenet5: expected a trained network, got random weights" in err

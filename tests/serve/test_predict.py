@@ -260,7 +260,7 @@ def test_one_image_and_an_engine_that_stays_open(trained, folder, tmp_path_facto
 
 
 def test_a_name_is_no_trained_network():
-    with pytest.raises(UsageError, match="lenet5: expected a trained network, got a name"):
+    with pytest.raises(UsageError, match="lenet5: expected a trained network, got random weights"):
         predict("lenet5", photo())
 
 

@@ -23,14 +23,23 @@ NETWORK_HELP = (
     "A network: a bundle or run folder, a name (`striate nets`), a .net file, or module:factory, a function"
     " of your own that returns a torch.nn.Module."
 )
+UNTRAINED_HELP = (
+    "Name of a network (`striate nets`), a .net file, or module:factory, a function of your own that returns"
+    " a torch.nn.Module."
+)
+DATA_HELP = (
+    "Labelled images: digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar,"
+    " .tar.gz or .zip of one, or a .csv or .jsonl list."
+)
 BUNDLE_HELP = "A bundle (.safetensors) or a run folder."
 
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
+UntrainedArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=UNTRAINED_HELP)]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HELP)]
 BundlesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BUNDLE...", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
+        metavar="BUNDLE", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
     ),
 ]
 
@@ -39,8 +48,7 @@ DataOption = Annotated[
     typer.Option(
         *DATA,
         metavar="DATA",
-        help="Labelled images: digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a"
-        " .tar, .tar.gz or .zip of one, or a .csv or .jsonl list. Repeatable.",
+        help=f"{DATA_HELP} Repeatable.",
     ),
 ]
 RequiredDataOption = Annotated[
@@ -171,13 +179,16 @@ def in_options(message: str, command: Any = None) -> str:
 
     def in_words(found: re.Match[str]) -> str:
         name, value = found.group(1), found.group(2)
-        value = None if value is None or value == "True" else value.strip("\"'")
         word = _word_for(name, value, known)
         if word is None:
             return found.group(0)
-        if value == "False":
-            return word.replace("--", "--no-", 1)
-        return word if value is None else f"{word}{'=' if ' ' in word else ' '}{value}"
+        if value is None:
+            return word
+        if word.startswith("--set "):
+            return f"{word}={value}"
+        if value in ("True", "False"):
+            return word if value == "True" else word.replace("--", "--no-", 1)
+        return word + " " + value.strip("\"'")
 
     message = _RESUME.sub(lambda found: f"`striate train --resume {shlex.quote(found.group(2))}`", message)
     return _ARGUMENT.sub(in_words, message)

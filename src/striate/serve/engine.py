@@ -100,7 +100,8 @@ def open_engine(
     """Prepare a network to run.
 
     Args:
-        network: a bundle, a run folder or an open network. On a GPU a copy of it is moved.
+        network: a bundle, a run folder, an open network, or a name (random weights). On a GPU a copy of it
+            is moved.
         engine: ``auto`` takes torch on a GPU; on a CPU OpenVINO where it is installed, else torch.
         compute: the device of the torch engine; the most images in a forward pass (None takes
             ``usual_batch``); threads that compute (None takes all cores; torch's are those of the whole
@@ -111,11 +112,11 @@ def open_engine(
         progress: gets a ``"note"`` on what does not work on this GPU and is left out.
 
     Raises:
-        UsageError: the network is not trained; the engine is not installed, does not run on that device, or
-            not in that precision.
+        UsageError: no such network; the engine is not installed, does not run on that device, or not in that
+            precision.
         BundleError: the bundle is damaged.
     """
-    opened = open_trained(network)
+    opened = open_network(network)
     bundle, device = opened.bundle, compute.torch_device
     name = pick_engine(engine, device)
     precision = pick_engine_precision(compute.precision, name, bundle, device)
@@ -157,17 +158,16 @@ def engine_for(
 
 
 def open_trained(network: NetworkChoice) -> OpenNetwork:
-    """Open a network whose answers mean something; one that is open is taken as it is.
+    """Open a network and refuse random weights.
 
     Raises:
-        UsageError: a name, whose weights would be random.
+        UsageError: it has random weights, as every network that is opened by its name.
         BundleError: the bundle is damaged.
     """
     opened = open_network(network)
-    if not opened.trained and not isinstance(network, OpenNetwork):
+    if not opened.trained:
         raise UsageError(
-            f"{network}: expected a trained network, got a name, whose weights would be random: name a bundle"
-            " or a run folder"
+            f"{opened.name}: expected a trained network, got random weights: name a bundle or a run folder"
         )
     return opened
 

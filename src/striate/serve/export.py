@@ -8,9 +8,10 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.core.writable import check_writable
 from striate.serve.engine import int8_graph, open_trained
-from striate.serve.export_example import ExportFormat, example_path
+from striate.serve.export_example import example_path
 from striate.serve.export_images import given_pixels, sample_pixels
-from striate.serve.export_network import SUFFIXES, Exported, ExportPrecision, check_format, export_network
+from striate.serve.export_network import SUFFIXES, ExportPrecision, check_format, export_network
+from striate.serve.export_network import Exported as Exported
 from striate.weights.open import NetworkChoice
 
 ExportPrecisionChoice = Literal["auto", "fp32", "int8"]
@@ -18,7 +19,7 @@ ExportPrecisionChoice = Literal["auto", "fp32", "int8"]
 
 def export(
     network: NetworkChoice,
-    to: ExportFormat,
+    to: str,
     out: str | Path | None = None,
     *,
     batch_images: int | None = None,
@@ -51,7 +52,7 @@ def export(
         DataError: none of the images to check with can be read.
         WriteError: the folder can't be written to.
     """
-    check_format(to)
+    chosen = check_format(to)
     if batch_images is not None and batch_images < 1:
         raise UsageError(
             f"expected `batch_images` of at least 1, got {batch_images}: leave it out to allow any number"
@@ -59,7 +60,7 @@ def export(
     if precision not in ("auto", "fp32", "int8"):
         raise UsageError(f"expected `precision` out of auto, fp32, int8; got {precision!r}")
     opened = open_trained(network)
-    suffix = SUFFIXES[to]
+    suffix = SUFFIXES[chosen]
     if out is not None:
         path = Path(out)
     elif opened.path is not None:
@@ -71,8 +72,8 @@ def export(
     if to == "openvino":
         check_writable(path.with_suffix(".bin"), (".bin",), force)
     quantized = int8_graph(opened.bundle) is not None
-    chosen: ExportPrecision = ("int8" if quantized else "fp32") if precision == "auto" else precision
-    if chosen == "int8" and to != "openvino" and quantized:
+    real: ExportPrecision = ("int8" if quantized else "fp32") if precision == "auto" else precision
+    if real == "int8" and chosen != "openvino" and quantized:
         raise UsageError(
             f"{opened.name} is quantized, and its int8 network goes to openvino only, got `to={to}`: use"
             " `precision=fp32` for its unquantized weights"
@@ -83,10 +84,10 @@ def export(
         opened.net,
         opened.bundle,
         path,
-        to=to,
+        to=chosen,
         pixels=pixels,
         images=words,
-        precision=chosen,
+        precision=real,
         batch_images=batch_images,
         progress=progress,
     )

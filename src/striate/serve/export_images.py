@@ -13,7 +13,7 @@ from striate.data.dataset import fetch_pixels
 from striate.data.find import find_images
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.sources import open_source
-from striate.serve.pipeline import prepare
+from striate.serve.images import prepare
 
 _NUM_IMAGES = 16
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,16 +108,17 @@ class WithProbabilities(nn.Module):
         return logits, scaled.sigmoid() if self._multi_label else scaled.softmax(1)
 
 
-def check_format(to: str) -> None:
-    """Check that a format exists and that its packages are installed.
+def check_format(to: str) -> ExportFormat:
+    """Return the format if it exists and its packages are installed.
 
     Raises:
         UsageError: an unknown format, or a missing package.
     """
-    if to not in get_args(ExportFormat):
+    if to not in SUFFIXES:
         raise UsageError(f"expected `to` out of {', '.join(SUFFIXES)}; got {to!r}")
     needed = {"onnx": NEEDED, "openvino": ("openvino",), "torch-export": ()}[to]
     check_packages(f"writing {to}", *needed)
+    return to
 
 
 def export_network(

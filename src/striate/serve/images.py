@@ -1,4 +1,4 @@
-"""What can be classified: files, folders, archives, and images in memory."""
+"""Images on their way to a network: files, folders, archives, and images in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.core.errors import UsageError
+from striate.core.errors import BrokenImageError, DataError, UsageError
 from striate.data.archives import is_archive
-from striate.data.decode import decode_opened
+from striate.data.decode import decode_opened, decode_sized
 from striate.data.find import Item, find_images
+from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 
-OneImage = str | Path | bytes | Image.Image | NDArray[np.uint8] | Item
-"""A path (also of a folder or an archive), an encoded file, Pillow's image, pixels, or an ``Item``."""
+ImageInMemory = bytes | Image.Image | NDArray[np.uint8]
+"""An encoded file, Pillow's image, or ``H x W x 3`` (RGB) or ``H x W`` uint8 pixels."""
+
+OneImage = str | Path | ImageInMemory | Item
+"""A path (also of a folder or an archive), an image in memory, or an ``Item``."""
 
 Images = OneImage | Iterable[OneImage]
 
@@ -92,3 +96,49 @@ def _pixels(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
         f"expected uint8 pixels of H x W x 3 (RGB) or H x W (grey), got {array.dtype} of"
         f" {' x '.join(map(str, array.shape)) or 'no dimensions'}: {remedy}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image on its way to the network.
+
+    Attributes:
+        file: its name.
+        pixels: ``H x W x C`` uint8 of the network's input size; None when the image is broken.
+        error: why the image could not be read, or None.
+    """
+
+    file: str
+    pixels: NDArray[np.uint8] | None
+    error: str | None = None
+
+
+def prepare(item: Item | PixelItem, preprocessing: Preprocessing) -> Prepared:
+    """Read, decode, resize and crop one image; a broken one is a result, not an error."""
+    try:
+        image = item.read()
+        if isinstance(image, bytes):
+            image = decode_sized(image, file=item.file, min_side_px=decode_side_px(preprocessing)).pixels
+        return Prepared(item.file, to_pixels(image, preprocessing))
+    except BrokenImageError as error:
+        return Prepared(item.file, None, error.reason)
+    except DataError as error:
+        return Prepared(item.file, None, str(error))
+
+
+def read_pixels(images: Images, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Read images into memory as a network takes them, ``N x H x W x C`` uint8.
+
+    Raises:
+        BrokenImageError: one can't be read.
+        UsageError: see ``items_of``; or there is no image.
+    """
+    pixels = []
+    for item in items_of(images):
+        one = prepare(item, preprocessing)
+        if one.pixels is None:
+            raise BrokenImageError(one.file, one.error or "can't be read")
+        pixels.append(one.pixels)
+    if not pixels:
+        raise UsageError("expected at least one image, got none: check the path")
+    return np.stack(pixels)

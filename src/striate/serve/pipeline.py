@@ -7,7 +7,6 @@ are in the engine.
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -15,41 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.compute import cores
-from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
-from striate.data.decode import decode_sized
 from striate.data.find import Item
-from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
+from striate.data.preprocess import Preprocessing
 from striate.serve.engine import Engine
-from striate.serve.images import PixelItem
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An image on its way to the network.
-
-    Attributes:
-        file: its name.
-        pixels: ``H x W x C`` uint8 of the network's input size; None when the image is broken.
-        error: why the image could not be read, or None.
-    """
-
-    file: str
-    pixels: NDArray[np.uint8] | None
-    error: str | None = None
-
-
-def prepare(item: Item | PixelItem, preprocessing: Preprocessing) -> Prepared:
-    """Read, decode, resize and crop one image; a broken one is a result, not an error."""
-    try:
-        image = item.read()
-        if isinstance(image, bytes):
-            image = decode_sized(image, file=item.file, min_side_px=decode_side_px(preprocessing)).pixels
-        return Prepared(item.file, to_pixels(image, preprocessing))
-    except BrokenImageError as error:
-        return Prepared(item.file, None, error.reason)
-    except DataError as error:
-        return Prepared(item.file, None, str(error))
+from striate.serve.images import PixelItem, Prepared, prepare
 
 
 def stream_logits(
