@@ -74,7 +74,7 @@ def test_predict_in_three_formats(run, trained):
     code, out, _ = run("predict", root / "run", photo)
     assert code == 0
     assert "light" in out
-    code, out, _ = run("predict", root / "run", root / "photos" / "light", "--format", "csv", "--topk", 1)
+    code, out, _ = run("predict", root / "run", root / "photos" / "light", "--format", "csv", "--top", 1)
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["class_1"] for row in rows] == ["light"] * 20
     code, out, err = run("predict", root / "run", root / "photos" / "dark", "--format", "jsonl")

@@ -12,9 +12,9 @@ from scipy.optimize import minimize_scalar
 import striate
 from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
-from striate.data.find import find_images
 from striate.serve.predict import predict
 from striate.weights.bundle import load_bundle, save_bundle
+from striate.weights.open import open_network
 
 SETTINGS = {"batch_images": "64", "val_fraction": "0.1", "test_fraction": "0.2", "lr": "0.05"}
 
@@ -105,9 +105,10 @@ def test_elsewhere_leaves_the_bundle_as_it_was(trained, tmp_path):
 def test_predictions_are_calibrated_and_rank_as_before(trained, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
-    net, bundle = striate.open_bundle(trained)
+    opened = open_network(trained)
+    bundle = opened.bundle
     ranked = [
-        next(iter(predict(net, one, find_images([tmp_path / "noise.png"]), topk=10))).ranked
+        next(predict(replace(opened, bundle=one), tmp_path / "noise.png", top=10)).ranked
         for one in (bundle, replace(bundle, temperature=1.0))
     ]
     assert [name for name, _ in ranked[0]] == [name for name, _ in ranked[1]]

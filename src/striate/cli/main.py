@@ -42,7 +42,9 @@ from striate.core.errors import StriateError
 OLD_NAMES: dict[str, dict[str, str]] = {
     "draw": {"--output": "--out"},
     "evaluate": {"--topk": "--top"},
+    "predict": {"--topk": "--top"},
     "report": {"--output": "--out"},
+    "serve": {"--topk": "--top"},
 }
 """Command, or group of commands, to its old options and what they are called now."""
 

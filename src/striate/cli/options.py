@@ -147,6 +147,14 @@ _OPTION_OF = {
     "input_shape": "input",
     "batch_images": "batch",
     "checkpoint_s": "checkpoint-seconds",
+    "held_mb": "max-held-mb",
+    "pixels": "max-pixels",
+    "queue_requests": "queue",
+    "request_images": "max-images",
+    "request_mb": "max-request-mb",
+    "upload_s": "upload-timeout-s",
+    "wait_ms": "batch-wait-ms",
+    "wait_s": "timeout-s",
     "target": "class",
 }
 """Options whose name is not the argument's with dashes, with or without its unit."""

@@ -181,6 +181,33 @@ def decode_sized(
         raise BrokenImageError(file, f"damaged {kind}: {_in_plain_words(error)}") from error
 
 
+def decode_opened(image: Image.Image, *, file: str) -> NDArray[np.uint8]:
+    """Turn Pillow's image into what ``decode`` makes of its file: upright, 8 bits, sRGB, over white.
+
+    Args:
+        image: of any mode; its orientation tag and colour profile are those in its ``info``.
+        file: its name, for the error.
+
+    Returns:
+        ``H x W x C`` uint8, C being 3 (RGB) or 1 (grey).
+
+    Raises:
+        BrokenImageError: its pixels can't be read.
+    """
+    try:
+        with _Quiet():
+            image.load()
+            grey = deep_grey(image, file, None)
+            orientation = _orientation(image) if image.format != "TIFF" else 1  # turned while it was loaded
+            return _upright(_eight_bits(image if grey is None else grey[0], False), orientation)
+    except BrokenImageError:
+        raise
+    except MemoryError as error:
+        raise BrokenImageError(file, "too large: memory ran out while decoding it") from error
+    except Exception as error:  # a decoder met with damaged bytes may raise anything
+        raise BrokenImageError(file, f"damaged image: {_in_plain_words(error)}") from error
+
+
 def _decode(
     data: bytes,
     kind: str,

@@ -90,8 +90,9 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``1 / (1 + exp(-x))`` of each value, without overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    """Return ``1 / (1 + exp(-x))`` of each value, without overflow; small values keep all their digits."""
+    found: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits))
+    return found
 
 
 def logits_of(probabilities: NDArray[np.floating], *, multi_label: bool) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Measuring engines: images a second, latency, memory, and the share of what the machine can multiply."""
+"""How fast one engine is: images a second, latency, memory, and the rate of this machine's matrix product."""
 
 import sys
 import time
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.core.choices import EnginePrecision
 from striate.data.preprocess import Preprocessing
 from striate.serve.cuda_graphs import exact_fp32
-from striate.serve.engine import Engine, EnginePrecision
+from striate.serve.engine import Engine
 
 _CEILING_SIDE = 3072
 _CEILING_SIDE_CUDA = 8192  # a smaller product leaves part of a large GPU idle
@@ -27,7 +28,7 @@ class Speed:
         batch_images: images in a batch.
         images_per_s: with several batches in flight.
         latency_ms: the 50th, 90th and 99th percentile of one batch alone, from pixels to logits.
-        num_calls: how many batches the percentiles are of.
+        num_calls: number of batches behind the percentiles.
     """
 
     batch_images: int
@@ -45,25 +46,25 @@ def measure_engine(
         engine: opened for at least ``batch_images``.
         preprocessing: gives the size of the images.
         batch_images: images in a batch.
-        seconds: how long to measure latency, and as long again images a second; at least 5 batches each.
+        seconds: how long to measure latency, then again images a second; at least 5 batches each.
     """
     shape = (batch_images, preprocessing.height_px, preprocessing.width_px, preprocessing.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for _ in range(2):
         engine.logits(pixels)
     calls: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds or len(calls) < _MIN_CALLS:
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds or len(calls) < _MIN_CALLS:
         started = time.perf_counter()
         engine.logits(pixels)
         calls.append(1e3 * (time.perf_counter() - started))
-    begun, batches = time.perf_counter(), 0
-    for _ in engine.stream(_for_a_while(pixels, begun + seconds)):
+    began, batches = time.perf_counter(), 0
+    for _ in engine.stream(_for_a_while(pixels, began + seconds)):
         batches += 1
     p50, p90, p99 = np.percentile(calls, (50, 90, 99)).tolist()
     return Speed(
         batch_images=batch_images,
-        images_per_s=batches * batch_images / (time.perf_counter() - begun),
+        images_per_s=batches * batch_images / (time.perf_counter() - began),
         latency_ms=(p50, p90, p99),
         num_calls=len(calls),
     )
@@ -91,9 +92,9 @@ def matrix_ceiling(precision: EnginePrecision, device: torch.device, *, seconds:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a = torch.rand(side, generator=generator).to(device, dtype)
         multiply = torch.mm
-    fastest, begun, tries = float("inf"), time.perf_counter(), 0
+    fastest, began, tries = float("inf"), time.perf_counter(), 0
     with exact_fp32() if on_gpu else nullcontext():
-        while time.perf_counter() - begun < seconds or tries < 2:
+        while time.perf_counter() - began < seconds or tries < 2:
             if on_gpu:
                 torch.cuda.synchronize(device)
             started = time.perf_counter()
@@ -106,10 +107,10 @@ def matrix_ceiling(precision: EnginePrecision, device: torch.device, *, seconds:
 
 
 def peak_mib(device: torch.device | None = None) -> float | None:
-    """Return the most memory that this process has had in use, in MiB; None where that is not known.
+    """Return the peak memory of this process in MiB; None where it is not known.
 
     Args:
-        device: for a GPU, the most that tensors had of the GPU's memory; otherwise that of the process.
+        device: for a GPU, the peak of the tensors in its memory is returned.
     """
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

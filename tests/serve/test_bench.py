@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from striate.core.compute import Compute
 from striate.data.preprocess import Preprocessing
-from striate.serve import cnn_benchmarks, engine_speed
+from striate.serve import bench_engine, bench_slide
 
 GREY = Preprocessing(channels=1, height_px=4, width_px=6, resize_px=None, mean=(0.0,), std=(1.0,))
 
@@ -64,10 +65,10 @@ class FakeEngine:
 
 def test_speed_by_a_clock_that_is_known(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(engine_speed, "time", clock)
+    monkeypatch.setattr(bench_engine, "time", clock)
     engine = FakeEngine(clock)
 
-    speed = engine_speed.measure_engine(engine, GREY, 8, seconds=1.0)
+    speed = bench_engine.measure_engine(engine, GREY, 8, seconds=1.0)
 
     # Alone: 0.1 + 0.2 + 0.3 + 0.4 s = 1.0 s of measuring end at four calls, but five are the least.
     assert engine.shapes == {((8, 4, 6, 1), "uint8")}
@@ -85,20 +86,20 @@ def test_ceiling_counts_two_operations_a_product(monkeypatch):
         assert a.dtype == torch.float32
         clock.now += next(seconds)
 
-    monkeypatch.setattr(engine_speed, "time", clock)
+    monkeypatch.setattr(bench_engine, "time", clock)
     monkeypatch.setattr(torch, "mm", multiply)
 
-    assert engine_speed.matrix_ceiling("fp32", torch.device("cpu")) == pytest.approx(2 * 3072**3 / 0.25)
+    assert bench_engine.matrix_ceiling("fp32", torch.device("cpu")) == pytest.approx(2 * 3072**3 / 0.25)
 
 
 def test_published_times_add_up_to_the_published_totals():
-    for row in cnn_benchmarks.SLIDE:
+    for row in bench_slide.SLIDE:
         assert row.titan.total_ms == pytest.approx(TITAN_TOTAL_MS[row.title], abs=0.011)  # rounded columns
         if row.xeon is None:
             assert row.title not in XEON_TOTAL_MS
         else:
             assert row.xeon.total_ms == pytest.approx(XEON_TOTAL_MS[row.title], abs=0.011)
-    assert {row.title for row in cnn_benchmarks.SLIDE} == set(TITAN_TOTAL_MS)
+    assert {row.title for row in bench_slide.SLIDE} == set(TITAN_TOTAL_MS)
 
 
 def test_measuring_a_network_runs_both_passes_and_leaves_nothing():
@@ -117,7 +118,8 @@ def test_measuring_a_network_runs_both_passes_and_leaves_nothing():
 
     net = Net().train()
 
-    times = cnn_benchmarks.measure(net, (3, 4, 4), device=torch.device("cpu"), rounds=2, batch_images=5)
+    compute = Compute(device="cpu", precision="fp32", batch_images=5)
+    times = bench_slide.measure(net, (3, 4, 4), compute=compute, rounds=2)
 
     assert seen == [(5, 3, 4, 4), 15.0] * 3  # one round to warm up, two that count; the gradient is all ones
     assert times.forward_ms > 0

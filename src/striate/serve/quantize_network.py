@@ -1,11 +1,10 @@
-"""Post-training quantization: an int8 version of a trained network for OpenVINO."""
+"""From a network to its int8 version, an OpenVINO graph: post-training quantization by NNCF."""
 
 import logging
-import sys
 import tempfile
 from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -15,27 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, response_norms
 from striate.serve.graph import FromPixels
-from striate.serve.import_openvino import import_openvino, own_signal_stack
+from striate.serve.import_openvino import import_openvino, own_signal_stack, without_telemetry
+from striate.serve.packages import check_packages
 from striate.weights.bundle import Bundle
 
 
-def check_nncf() -> None:
-    """Refuse where a package is missing.
-
-    Raises:
-        UsageError: openvino or nncf is not installed.
-    """
-    missing = [name for name in ("openvino", "nncf") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"quantizing needs {' and '.join(missing)}: pip install {' '.join(missing)}")
-
-
 def quantize_versions() -> dict[str, str]:
-    """Return the versions of what quantizes."""
+    """Return the versions of the packages that quantize."""
     return {name: version(name) for name in ("nncf", "openvino")}
 
 
@@ -46,14 +34,14 @@ def quantize_network(
     """Make an int8 version of a network; equal input gives equal bytes.
 
     Convolutions and matrix products get int8 weights (symmetric, one scale for each output channel) and 8-bit
-    inputs, whose ranges are measured on the given images; biases are then shifted so that each layer's mean
-    output on these images stays what it was. Everything else stays in floating point.
+    inputs, whose ranges are measured on the given images; biases are then shifted to keep each layer's mean
+    output on these images. Everything else stays in floating point.
 
     Args:
         net: the network of ``open_bundle``, in eval mode, on the CPU.
         bundle: gives the preprocessing.
         pixels: ``M x H x W x C`` uint8 images to measure ranges on, at least one; a few hundred are enough.
-        progress: told about stage ``"calibrate"``.
+        progress: listener; stage ``"calibrate"`` counts images.
 
     Returns:
         ``int8.xml`` and ``int8.bin``: an OpenVINO graph from ``pixels`` to ``logits``.
@@ -66,17 +54,17 @@ def quantize_network(
         quantization through weight equalization and bias correction", ICCV 2019, section 4.2 (the bias
         correction). Both as NNCF does them.
     """
-    check_nncf()
+    check_packages("quantizing", "openvino", "nncf")
     ov = import_openvino()
     nncf = _import_nncf()
     model = convert(FromPixels(net, bundle.preprocessing).eval(), bundle.preprocessing)
     model.set_friendly_name("int8")
     _number_operations(model)
 
-    with redirect_stdout(StringIO()):  # NNCF draws bars of its own
+    with redirect_stdout(StringIO()):  # NNCF draws its own progress bars
         small = nncf.quantize(
             model,
-            nncf.Dataset(list(range(len(pixels))), lambda place: _one(pixels, place, progress)),
+            nncf.Dataset(list(range(len(pixels))), lambda index: _one(pixels, index, progress)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pixels),
             fast_bias_correction=True,
@@ -90,31 +78,24 @@ def quantize_network(
         return {"int8.xml": path.read_bytes(), "int8.bin": path.with_suffix(".bin").read_bytes()}
 
 
-def _one(pixels: NDArray[np.uint8], place: int, progress: Progress) -> NDArray[np.uint8]:
-    progress("calibrate", place + 1, len(pixels))
-    return pixels[place : place + 1]
+def _one(pixels: NDArray[np.uint8], index: int, progress: Progress) -> NDArray[np.uint8]:
+    progress("calibrate", index + 1, len(pixels))
+    return pixels[index : index + 1]
 
 
 def _number_operations(model: Any) -> None:
-    """Name operations by their place: OpenVINO numbers them by how many a process has made so far."""
-    for place, operation in enumerate(model.get_ordered_ops()):
-        operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
+    """Name operations by their order: OpenVINO numbers them by how many the process has made so far."""
+    for number, operation in enumerate(model.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 
 
 def _import_nncf() -> ModuleType:
     """Import NNCF without its telemetry and its messages.
 
     NNCF reports to Google Analytics through the package ``openvino_telemetry``; without that package it
-    uses a stub of its own (see ``serve.intel``).
+    uses a stub of its own (see ``serve.import_openvino``).
     """
-    telemetry = [name for name in ("openvino_telemetry",) if name not in sys.modules]
-    try:
-        for name in telemetry:
-            sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
-        import nncf
-    finally:
-        for name in telemetry:
-            sys.modules.pop(name, None)
+    with without_telemetry():
+        nncf = import_module("nncf")
     nncf.set_log_level(logging.ERROR)
-    module: ModuleType = nncf
-    return module
+    return nncf

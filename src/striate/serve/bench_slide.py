@@ -11,13 +11,15 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from striate.core.compute import Precision, autocast_dtype
+from striate.core.compute import Compute
 from striate.core.progress import Progress, silent
-from striate.nets import build
 from striate.serve.cuda_graphs import exact_fp32
+from striate.weights.open import open_network
 
 BATCH_IMAGES = 16
 
+_FP32 = Compute(precision="fp32")
+_CLASSES = tuple(f"class {k}" for k in range(1000))
 _T = TypeVar("_T")
 
 
@@ -57,7 +59,7 @@ class Row:
 
 
 # github.com/jcjohnson/cnn-benchmarks: README, Torch 7, batches of 16 images of 224 x 224, CUDA 8.0 RC. Its
-# ResNets are those of fb.resnet.torch, whose stride stands in the 3x3 convolution.
+# ResNets are those of fb.resnet.torch, whose stride is in the 3x3 convolution.
 SLIDE = (
     Row("AlexNet", "alexnet", Times(5.04, 9.52), None),
     Row("Inception-V1", "googlenet", Times(12.06, 27.08), None),
@@ -74,8 +76,7 @@ SLIDE = (
 def measure_slide(
     rows: Sequence[Row],
     *,
-    device: torch.device,
-    precision: Precision = "fp32",
+    compute: Compute = _FP32,
     rounds: int = 3,
     progress: Progress = silent,
 ) -> tuple[Times, ...]:
@@ -83,10 +84,9 @@ def measure_slide(
 
     Args:
         rows: networks.
-        device: to measure on.
-        precision: of forward and backward pass; the published times are float32.
+        compute: device and precision of forward and backward pass; the published times are float32.
         rounds: how often each is measured, at least 1.
-        progress: told the number of networks done, as stage ``"bench"``.
+        progress: listener; stage ``"bench"`` counts networks.
 
     Returns:
         One for each row.
@@ -98,11 +98,8 @@ def measure_slide(
     for number, row in enumerate(rows):
         progress("bench", number, len(rows), row.title)
         arguments = {"auxiliaries": False} if row.net == "googlenet" else {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = build(row.net, **arguments).train().to(device)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        times.append(measure(net, (3, 224, 224), device=device, precision=precision, rounds=rounds))
+        net = open_network(row.net, arguments=arguments, classes=_CLASSES).net.train()
+        times.append(measure(net.to(compute.torch_device), (3, 224, 224), compute=compute, rounds=rounds))
     progress("bench", len(rows), len(rows))
     return tuple(times)
 
@@ -111,26 +108,22 @@ def measure(
     net: nn.Module,
     shape: tuple[int, int, int],
     *,
-    device: torch.device,
-    precision: Precision = "fp32",
+    compute: Compute = _FP32,
     rounds: int = 3,
-    batch_images: int = BATCH_IMAGES,
 ) -> Times:
     """Time forward and backward pass of a network on random images; the median of ``rounds``.
 
     On a GPU float32 is float32, without TF32, as it was for the published times.
 
     Args:
-        net: on ``device``, in the mode it is to be measured in; gradients are left cleared.
+        net: on the device, in the mode it is to be measured in; gradients are left cleared.
         shape: channels, height, width.
-        device: where.
-        precision: of both passes.
+        compute: device, precision of both passes, images in a batch (16 unless given).
         rounds: after one that is not counted, at least 1.
-        batch_images: images in a batch.
     """
-    dtype = autocast_dtype(precision)
+    device, dtype = compute.torch_device, compute.autocast_dtype
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch_images, *shape, generator=generator).to(device)
+    images = torch.rand(compute.batch(BATCH_IMAGES), *shape, generator=generator).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     forwards, backwards = [], []
     with exact_fp32() if device.type == "cuda" and dtype is None else nullcontext():
