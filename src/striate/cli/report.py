@@ -8,11 +8,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from striate.cli.options import OUT
+from striate.cli.options import OUT, compute_of
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
-    from striate.report.render import RunReport
+    from striate.report.run_report import RunReport
 
 
 def report(
@@ -49,9 +49,7 @@ def report(
             output,
             data=data or None,
             split=split,  # type: ignore[arg-type]
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),  # type: ignore[arg-type]
             progress=listener,
         )
     if json:
