@@ -150,7 +150,9 @@ def test_verdict_in_plain_words():
     assert verdict(paired(*pair(900, 40, 10, 50)), "wide", "deep").startswith(
         "wide is better by 3.00 points (1."
     )
-    assert verdict(paired(*pair(80, 4, 4, 12))).endswith("each is correct on 4 images where the other is wrong")
+    assert verdict(paired(*pair(80, 4, 4, 12))).endswith(
+        "each is correct on 4 images where the other is wrong"
+    )
     unsure = verdict(paired(*pair(440, 0, 5, 55)))
     # s = d = 0.01: ((1.959964 x 0.1 + 0.841621 x sqrt(0.0099)) / 0.01)^2 = 782.3
     assert "+1.0 points" in unsure

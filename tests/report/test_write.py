@@ -133,15 +133,7 @@ def test_a_bundle_alone_has_no_curves(runs, photos, tmp_path):
 
 def test_predictions_make_a_page(runs, photos, tmp_path):
     found = evaluate(runs[0], photos)
-    answers = Predictions(
-        name="kept",
-        classes=found.scores.classes,
-        files=found.files,
-        labels=found.predictions.labels,
-        logits=found.predictions.logits,
-        split=found.split,
-    )
-    save_predictions(answers, tmp_path / "kept.csv")
+    save_predictions(found.predictions, tmp_path / "kept.csv")
     result = write_report([tmp_path / "kept.csv"], tmp_path / "kept.html")
     page = result.page.read_text()
     assert result.runs[0].test.top1 == found.scores.top1

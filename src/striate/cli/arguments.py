@@ -1,4 +1,4 @@
-"""Reading ``key=value`` words of the command line."""
+"""Reads ``key=value`` from the command line."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def pairs(option: str, words: Sequence[str]) -> dict[str, str]:
 
 
 def value_of(text: str) -> Any:
-    """Read a number, true or false; anything else stays text."""
+    """Read a number, true, false or a list in JSON; anything else stays text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -167,12 +167,9 @@ def in_options(message: str, command: Any = None) -> str:
         word = _word_for(name, value, known)
         if word is None:
             return found.group(0)
-        if word == "--set":
-            word = f"--set {name}"
-            return word if value is None else f"{word}={value}"
         if value == "False":
             return word.replace("--", "--no-", 1)
-        return word if value is None else f"{word} {value}"
+        return word if value is None else f"{word}{'=' if ' ' in word else ' '}{value}"
 
     message = _RESUME.sub(lambda found: f"`striate train --resume {shlex.quote(found.group(2))}`", message)
     return _ARGUMENT.sub(in_words, message)
@@ -190,12 +187,12 @@ def _words_of(command: Any) -> dict[str, str]:
 
 
 def _word_for(name: str, value: str | None, known: dict[str, str] | None) -> str | None:
+    """Return what is typed for an argument, without its value; None where there is nothing to type."""
     from striate.recipes.recipe import FIELDS
 
-    names = [_OPTION_OF.get(name, name), name, _UNIT.sub("", name)]
-    names = [one.replace("_", "-") for one in names]
+    names = [one.replace("_", "-") for one in (_OPTION_OF.get(name, name), name, _UNIT.sub("", name))]
     if known is None:
-        is_set = name in FIELDS and name != "epochs" and value is not None
-        return "--set" if is_set else f"--{names[0] if name in _OPTION_OF else names[-1]}"
+        is_field = name in FIELDS and name != "epochs" and value is not None
+        return f"--set {name}" if is_field else f"--{names[0] if name in _OPTION_OF else names[-1]}"
     found = next((known[one] for one in names if one in known), None)
-    return known.get("set") if found is None and name in FIELDS else found
+    return f"--set {name}" if found is None and name in FIELDS and "set" in known else found

@@ -69,7 +69,7 @@ def macro(per_class: Sequence[ClassScore], rate: Rate) -> float:
     """Return the plain mean of a rate over the classes that have images or were predicted.
 
     A rate that is undefined for such a class (the recall of a class without images, the precision of one that
-    was never predicted) is 0, so that the mean equals scikit-learn's ``average="macro", zero_division=0`` over
+    was never predicted) is 0, so the mean equals scikit-learn's ``average="macro", zero_division=0`` over
     those classes. A class that neither occurs nor was predicted is left out.
 
     Args:

@@ -42,28 +42,28 @@ class Figure:
         }
 
 
-def check_topk(topk: Sequence[int] | None, num_classes: int) -> tuple[int, ...]:
-    """Return which top-k rates to give: those in ``topk``, else top-1, and top-5 from 6 classes on.
+def check_top(top: Sequence[int] | None, num_classes: int) -> tuple[int, ...]:
+    """Return which top-k rates to give: those in ``top``, else top-1, and top-5 from 6 classes on.
 
     Raises:
         UsageError: a number is below 1 or above the number of classes.
     """
-    if topk is None:
+    if top is None:
         return (1, 5) if num_classes > 5 else (1,)
-    for k in topk:
+    for k in top:
         if not 1 <= k <= num_classes:
-            raise UsageError(f"expected `topk` from 1 to {num_classes}, the number of classes, got {k}")
-    return tuple(dict.fromkeys(topk))
+            raise UsageError(f"expected `top` from 1 to {num_classes}, the number of classes, got {k}")
+    return tuple(dict.fromkeys(top))
 
 
 def figures(
-    predictions: Predictions, *, topk: Sequence[int] | None = None, against: Predictions | None = None
+    predictions: Predictions, *, top: Sequence[int] | None = None, against: Predictions | None = None
 ) -> tuple[Figure, ...]:
     """Measure predictions, and their gain over others on the same images.
 
     Args:
         predictions: of one network.
-        topk: which top-k accuracies; None: top-1, and top-5 from 6 classes on. Not for multi-label data.
+        top: which top-k accuracies; None: top-1, and top-5 from 6 classes on. Not for multi-label data.
         against: predictions on the same images, such as those of single crops; None for no gains. A gain's
             interval is that of the paired bootstrap (``metrics.paired``).
 
@@ -81,13 +81,13 @@ def figures(
     before = None if against is None else against.scores(against.temperature)
     found = []
     if isinstance(scores, Scores):
-        for k in check_topk(topk, len(predictions.classes)):
+        for k in check_top(top, len(predictions.classes)):
             old = None if against is None else topk_correct(against.logits, against.labels, k)
             found.append(_rate(f"top-{k}", topk_correct(predictions.logits, predictions.labels, k), old))
     else:
-        if topk is not None:
+        if top is not None:
             raise UsageError(
-                "expected `topk` with one label an image only, got multi-label data: leave it out"
+                "expected `top` with one label an image only, got multi-label data: leave it out"
             )
         old_value = getattr(before, "mean_average_precision", None)
         value = scores.mean_average_precision

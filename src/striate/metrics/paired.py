@@ -93,6 +93,10 @@ class MeanDifference:
     low: float
     high: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``."""
+        return {"difference": self.difference, "interval": [self.low, self.high]}
+
 
 @dataclass(frozen=True, slots=True)
 class ClassDifference:

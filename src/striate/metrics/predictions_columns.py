@@ -118,12 +118,12 @@ class Columns:
             raise DataError(
                 f"{path}: expected a column file and columns logit:CLASS, got"
                 f" {', '.join(repr(name[:20]) for name in names[:5]) or 'nothing'}"
-                f"{' ...' if len(names) > 5 else ''}: is this a file of `striate evaluate --save`?"
+                f"{' ...' if len(names) > 5 else ''}: did `striate evaluate` save this file?"
             )
         if len(self.names) > _MAX_CLASSES:
             raise DataError(
                 f"{path}: expected at most {_MAX_CLASSES:,} classes, got {len(self.names):,}:"
-                " is this a file of `striate evaluate --save`?"
+                " did `striate evaluate` save this file?"
             )
         if marked and marked != set(self.names):
             odd = min(marked ^ set(self.names))

@@ -93,7 +93,7 @@ def load_predictions(path: Path, *, progress: Progress = silent) -> Predictions:
     try:
         return read(path, progress)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected one of `striate evaluate --save`") from None
+        raise DataError(f"{path}: no such file; expected one that `striate evaluate` saved") from None
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error}): name a file") from None
 
@@ -189,8 +189,8 @@ def _stacked(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _arrow() -> tuple[Any, Any]:
     """Import what reads and writes Parquet."""
     try:
-        import pyarrow  # type: ignore[import-untyped, unused-ignore]
-        from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow
+        from pyarrow import parquet
     except ImportError:
         raise UsageError(
             "expected the package pyarrow for .parquet, got none: pip install pyarrow, or name a .csv file"
@@ -241,7 +241,7 @@ def _read_parquet(path: Path, progress: Progress) -> Predictions:
         except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{path}: expected a Parquet file of `striate evaluate --save`, got a damaged or foreign one"
+                f"{path}: expected a Parquet file that `striate evaluate` saved, got a damaged or foreign one"
                 f" ({reason}): save it again"
             ) from None
     for name, values in cells.items():
