@@ -17,11 +17,12 @@ from striate.cli.options import (
     JsonOption,
     PrecisionOption,
     SplitOption,
+    compute_of,
 )
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
-    from striate.report.render import RunReport
+    from striate.report.run_report import RunReport
 
 
 def report(
@@ -52,9 +53,7 @@ def report(
             output,
             data=data,
             split=split,
-            batch_images=128 if batch is None else batch,
-            precision=precision,
-            device=device,
+            compute=compute_of(device, precision, batch),
             progress=listener,
         )
     if json:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from striate.core.errors import UsageError
 from striate.look.filters import ColourOrder, Filters, colours_of
-from striate.look.picture import Panel, save_maps, save_picture, tiles
+from striate.look.picture import Panel, enlarged, save_maps, save_picture, tiles
 
 MOST_IMAGE_FILTERS = 128
 MOST_FILTERS = 16
@@ -132,12 +132,6 @@ def _page_dots(panel: Panel) -> float:
     return min(max(11 * width / _TILE_PX, 90), 200, 180 * width / height) * _DOTS_PER_MM
 
 
-def _enlarged(maps: NDArray[Any]) -> NDArray[Any]:
-    """Repeat the pixels of ``N x H x W ...`` tiles so that a gap of one pixel between them is thin."""
-    factor = max(1, round(_TILE_PX / max(maps.shape[1:3])))
-    return maps.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
 def _tiles(
     filters: Filters, shown: Tensor, largest: Tensor, shared: bool, order: ColourOrder, *, whole: bool
 ) -> Panel:
@@ -150,7 +144,7 @@ def _tiles(
         weights = filters.weights[shown, source]
         drawn = (weights if shared else weights / _safe(largest[shown])[:, None, None]).numpy()
         fill = np.nan
-    drawn = _enlarged(drawn)
+    drawn = enlarged(drawn, _TILE_PX)
     count, height = drawn.shape[:2]
     towers = filters.towers if whole and count == len(filters.weights) and count % filters.towers == 0 else 1
     columns = min(_columns(count), count // towers)
@@ -181,7 +175,7 @@ def _matrix(filters: Filters, shown: Tensor, channels: Tensor, largest: Tensor, 
         weights = weights / _safe(largest[shown])[:, None, None, None]
     blank = ~filters.linked[shown][:, channels]
     weights = weights.masked_fill(blank[:, :, None, None], torch.nan)
-    drawn = _enlarged(weights.flatten(0, 1).numpy())
+    drawn = enlarged(weights.flatten(0, 1).numpy(), _TILE_PX)
     height, width = drawn.shape[1:]
     pixels = tiles(drawn, len(channels), fill=np.nan)
     rows = {k * (height + 1) + (height - 1) / 2: f"#{int(number)}" for k, number in enumerate(shown)}

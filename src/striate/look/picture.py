@@ -338,6 +338,12 @@ def tiles(images: NDArray[Any], columns: int, *, gap: int = 1, fill: float = 1.0
     return out
 
 
+def enlarged(images: NDArray[Any], tile_px: int) -> NDArray[Any]:
+    """Repeat the pixels of ``N x H x W ...`` tiles a whole number of times, to about ``tile_px`` a side."""
+    factor = max(1, round(tile_px / max(images.shape[1:3])))
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def signed_colours(maps: NDArray[Any]) -> NDArray[Any]:
     """Turn signed ``H x W x C`` maps into colours: zero is mid grey, the largest magnitude white or black.
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.atomic import write_text_atomic
 from striate.core.compute import (
     Compute,
     DeviceChoice,
@@ -40,8 +39,7 @@ from striate.evaluation.evaluate import evaluate
 from striate.nets import build, describe, find
 from striate.recipes import find_recipe
 from striate.recipes.recipe import Normalisation, Recipe, change
-from striate.report.render import render_report
-from striate.report.run_record import report_of
+from striate.report.write import write_run_report
 from striate.training.checkpoint import Position
 from striate.training.loop import Training, fit
 from striate.training.loss import make_loss
@@ -338,7 +336,8 @@ def _finish(
     if fitted is not None:
         metrics["calibration"] = {**fitted.to_json(), "split": "val"}
         bundle = replace(bundle, temperature=fitted.temperature)
-    save_bundle(replace(bundle, metrics=metrics), run.bundle)
+    bundle = replace(bundle, metrics=metrics)
+    save_bundle(bundle, run.bundle)
     result = TrainResult(
         run=run.path,
         bundle=run.bundle,
@@ -352,7 +351,7 @@ def _finish(
         broken=dataset.broken_files,
         seconds=sum(float(row["seconds"] or 0) for row in position.history),
     )
-    write_text_atomic(run.report, render_report(report_of(plan, dataset, net, result, evaluation, position)))
+    write_run_report(run, net, bundle, dataset, evaluation, num_resumes=position.resumed)
     return result
 
 

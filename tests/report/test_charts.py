@@ -1,4 +1,4 @@
-"""Figures are well-formed and put things where arithmetic says."""
+"""Charts are well-formed and put things where arithmetic says."""
 
 import base64
 import io
@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from striate.metrics.by_class import ClassScore
-from striate.report.confusion_figures import confusion_map, confusion_table
-from striate.report.curve_figures import Series, line_chart
-from striate.report.rate_figures import recall_dots
-from striate.report.svg import escape, fit, format_number, text_width
+from striate.report.confusion_charts import confusion_map, confusion_table
+from striate.report.line_chart import Series, line_chart
+from striate.report.numbers import format_number
+from striate.report.rate_charts import recall_dots
+from striate.report.svg import escape, fit, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -87,7 +88,7 @@ def test_labels_of_equal_curves_do_not_overlap():
 @pytest.mark.parametrize(
     "y", [(0.5,), (0.0,), (0.0, 0.0), (-1.0, 2.0), (1e-12, 1e12), (5e-324, 1.0), (1e300, 1.0)]
 )
-def test_odd_ranges_are_drawn_inside_the_figure(y: tuple[float, ...]):
+def test_odd_ranges_are_drawn_inside_the_chart(y: tuple[float, ...]):
     for _, place_x, place_y in path_points(chart(*y))[0]:
         assert 0 <= place_x <= 400
         assert 0 <= place_y <= 250

@@ -1,4 +1,4 @@
-"""Figures of rates put dots, bars and lines where arithmetic says."""
+"""Charts of rates put dots, bars and lines where arithmetic says."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -6,7 +6,7 @@ import pytest
 
 from striate.metrics.calibration import ReliabilityBin
 from striate.metrics.interval import Interval
-from striate.report.rate_figures import DotRow, bars, difference_dots, rate_dots, reliability_diagram
+from striate.report.rate_charts import DotRow, bars, difference_dots, rate_dots, reliability_diagram
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '<script>alert("x")</script> & گربه' + "x" * 200
@@ -34,7 +34,7 @@ def test_differences_lie_about_the_line_at_zero():
 
 
 @pytest.mark.parametrize("low", [0.0, 40.0, 99.2])
-def test_rates_stay_inside_the_figure(low: float):
+def test_rates_stay_inside_the_chart(low: float):
     rows = [DotRow("a", 99.5, low, 99.9, "99.5%"), DotRow("b", 99.6, 99.3, 100.0, "99.6%")]
     svg = rate_dots(rows, axis_name="accuracy, %", spoken="accuracies")
     places = [float(e.attrib["x"]) for e in found(svg, "rect")]

@@ -1,9 +1,4 @@
-"""Curves as inline SVG, with their names and last values at their ends.
-
-Colours are CSS variables of the page that holds the figure (``--ink``, ``--soft``, ``--rule``, ``--paper``,
-``--good``, ``--bad``), so that one figure serves light, dark and print. Lengths are SVG user units, about one
-CSS pixel. Every text is escaped; every figure is well-formed XML.
-"""
+"""Curves as inline SVG, with their names and last values at their ends."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from striate.report.axes import Axis, count_axis, value_axis
-from striate.report.svg import format_number, line, svg, words
+from striate.report.numbers import format_number
+from striate.report.palette import PAPER, RULE, SOFT
+from striate.report.svg import dot, line, svg, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +16,7 @@ class Series:
     """One curve.
 
     Attributes:
-        name: label written at the curve's end; empty for none.
+        name: label at the curve's end; empty for none.
         x: positions, rising.
         y: values; None or a non-finite value leaves a gap.
         colour: any CSS colour.
@@ -48,7 +45,7 @@ def line_chart(
     log_if_wide: bool = True,
     values_at_ends: bool = True,
 ) -> str:
-    """Draw curves with their names and last values written at their ends.
+    """Draw curves with their names and last values at their ends.
 
     The vertical axis is logarithmic, and says so, where all values are positive and span a factor of 20 or
     more; otherwise it is linear and contains 0.
@@ -58,11 +55,11 @@ def line_chart(
         x_label: name of the horizontal axis.
         y_label: name and unit of the vertical axis.
         marked_x: position to mark with a dashed line and a ring, or None.
-        mark_label: words at the mark.
-        height: of the figure, in user units (the width is 400).
+        mark_label: text at the mark.
+        height: of the chart, in user units (the width is 400).
         integer_x: the horizontal axis counts something, so ticks are whole numbers.
         log_if_wide: whether the vertical axis may be logarithmic.
-        values_at_ends: whether last values are written, or names alone.
+        values_at_ends: whether the last values are written, or names alone.
 
     Returns:
         SVG; a note in place of curves where no value can be drawn.
@@ -71,39 +68,37 @@ def line_chart(
     drawn = [(one, [p for p in one.points() if p is not None]) for one in series]
     drawn = [(one, points) for one, points in drawn if points]
     if not drawn:
-        note = words(width / 2, height / 2, "no finite value to draw", anchor="middle", css="soft")
+        note = text(width / 2, height / 2, "no finite value to draw", "soft", anchor="middle")
         return svg(width, height, f"{y_label}: no finite value", note)
     xs = [x for one in series for x in one.x]
     ys = [y for _, points in drawn for _, y in points]
-    x_axis = count_axis(min(xs), max(xs), left, width - right, integer=integer_x)
-    y_axis = value_axis(
-        ys, height - bottom, top, max_ticks=max(2, (height - top - bottom) // 24), may_log=log_if_wide
-    )
-    parts = [words(0, 12, y_label + (" · log scale" if y_axis.log else ""), css="axis-name")]
+    end, floor = width - right, height - bottom
+    x_axis = count_axis(min(xs), max(xs), left, end, integer=integer_x)
+    y_axis = value_axis(ys, floor, top, max_ticks=max(2, (floor - top) // 24), may_log=log_if_wide)
+    parts = [text(0, 12, y_label + (" · log scale" if y_axis.log else ""), "axis-name")]
     for tick in y_axis.ticks:
         y = y_axis.at(tick)
-        parts.append(line(left, y, width - right, y, "var(--rule)"))
-        parts.append(words(left - 7, y + 4, format_number(tick), anchor="end", css="tick"))
+        parts.append(line((left, y), (end, y), RULE))
+        parts.append(text(left - 7, y + 4, format_number(tick), "tick", anchor="end"))
     for tick in x_axis.ticks:
         x = x_axis.at(tick)
-        parts.append(line(x, height - bottom, x, height - bottom + 4, "var(--soft)"))
-        parts.append(words(x, height - bottom + 17, format_number(tick), anchor="middle", css="tick"))
-    parts.append(line(left, height - bottom, width - right, height - bottom, "var(--soft)"))
-    parts.append(words((left + width - right) / 2, height - 5, x_label, anchor="middle", css="axis-name"))
+        parts.append(line((x, floor), (x, floor + 4), SOFT))
+        parts.append(text(x, floor + 17, format_number(tick), "tick", anchor="middle"))
+    parts.append(line((left, floor), (end, floor), SOFT))
+    parts.append(text((left + end) / 2, height - 5, x_label, "axis-name", anchor="middle"))
     parts += [_curve(one, x_axis, y_axis) for one, _ in drawn]
     if marked_x is not None:
         parts.append(_mark(marked_x, mark_label, drawn[-1], x_axis, y_axis))
     ends = [y_axis.at(points[-1][1]) for _, points in drawn]
     named = any(one.name for one, _ in drawn)
     gap = 30 if named and values_at_ends else 15
-    for (one, points), y in zip(drawn, _spread(ends, gap, top, height - bottom), strict=True):
-        x = x_axis.at(points[-1][0]) + 9
-        value = format_number(points[-1][1], digits=3)
+    for (one, points), y in zip(drawn, _spread(ends, gap, top, floor), strict=True):
+        x, style = x_axis.at(points[-1][0]) + 9, f"fill:{one.colour}"
         if one.name:
-            place = y - 2 if values_at_ends else y + 4
-            parts.append(words(x, place, one.name, css="name", colour=one.colour))
+            parts.append(text(x, y - 2 if values_at_ends else y + 4, one.name, "name", style=style))
         if values_at_ends:
-            parts.append(words(x, y + (11 if one.name else 4), value, css="value", colour=one.colour))
+            value = format_number(points[-1][1], digits=3)
+            parts.append(text(x, y + (11 if one.name else 4), value, "value", style=style))
     spoken = "; ".join(
         f"{one.name or y_label} ends at {format_number(p[-1][1], digits=3)}" for one, p in drawn
     )
@@ -111,24 +106,20 @@ def line_chart(
 
 
 def _curve(one: Series, x_axis: Axis, y_axis: Axis) -> str:
-    points = one.points()
-    places = [None if p is None else (x_axis.at(p[0]), y_axis.at(p[1])) for p in points]
+    places = [None if p is None else (x_axis.at(p[0]), y_axis.at(p[1])) for p in one.points()]
     path = []
     for before, here in pairwise([None, *places]):
         if here is not None:
             path.append(f"{'M' if before is None else 'L'}{here[0]:.1f} {here[1]:.1f}")
-    alone = len(places) <= 12
+    few = len(places) <= 12
     dots = [
-        place
-        for i, place in enumerate(places)
-        if place is not None
-        and (alone or ((i == 0 or places[i - 1] is None) and (i + 1 == len(places) or places[i + 1] is None)))
+        here
+        for before, here, after in zip([None, *places], places, [*places[1:], None], strict=False)
+        if here is not None and (few or (before is None and after is None))
     ]
     drawn = f'<path d="{" ".join(path)}" fill="none" stroke="{one.colour}" stroke-width="2"'
     drawn += ' stroke-linejoin="round" stroke-linecap="round"/>'
-    return drawn + "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{one.colour}"/>' for x, y in dots
-    )
+    return drawn + "".join(dot(x, y, 2.6, one.colour) for x, y in dots)
 
 
 def _mark(
@@ -140,18 +131,11 @@ def _mark(
 ) -> str:
     x = x_axis.at(marked_x)
     anchor = "start" if x < x_axis.start + 60 else "end" if x > x_axis.end - 30 else "middle"
-    parts = [
-        f'<line x1="{x:.1f}" y1="{y_axis.end}" x2="{x:.1f}" y2="{y_axis.start}" stroke="var(--soft)"'
-        ' stroke-width="1" stroke-dasharray="3 3"/>',
-        words(x, y_axis.end - 6, label, anchor=anchor, css="tick") if label else "",
-    ]
+    parts = [line((x, y_axis.end), (x, y_axis.start), SOFT, dashes="3 3")]
+    if label:
+        parts.append(text(x, y_axis.end - 6, label, "tick", anchor=anchor))
     series, points = top_curve
-    for point_x, y in points:
-        if point_x == marked_x:
-            parts.append(
-                f'<circle cx="{x:.1f}" cy="{y_axis.at(y):.1f}" r="5" fill="var(--paper)"'
-                f' stroke="{series.colour}" stroke-width="2"/>'
-            )
+    parts += [dot(x, y_axis.at(y), 5, PAPER, edge=series.colour) for at, y in points if at == marked_x]
     return "".join(parts)
 
 

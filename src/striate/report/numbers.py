@@ -1,11 +1,11 @@
-"""How a report writes its numbers: rates, counts, durations, times."""
+"""How pages write numbers: rates, counts, durations, times."""
 
 import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
 
-from striate.metrics.scores import Interval
+from striate.metrics.interval import Interval
 
 
 def percent(rate: float | None, num_images: int | None = None) -> str:
@@ -31,8 +31,21 @@ def interval(found: Interval, num_images: int) -> str:
     return f"{percent(found.low, num_images)} to {percent(found.high, num_images)}"
 
 
+def format_number(value: float, digits: int = 6) -> str:
+    """Write a number for people: ``digits`` significant ones, powers of ten instead of ``e-05``."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    if 1e-3 <= abs(value) < 1e6:
+        text = f"{value:.{digits}g}"
+        return f"{float(text):,.0f}" if "e" in text or abs(value) >= 10_000 else text
+    mantissa, exponent = f"{value:.{max(digits - 1, 0)}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
 def amount(value: int) -> str:
-    """Write a count: 61,706 as it is, from a million on with three digits: 25.6 million, 4.09 billion."""
+    """Write a count: 61,706 in full, a million or more with three digits: 25.6 million, 4.09 billion."""
     for size, unit in ((1_000_000_000, "billion"), (1_000_000, "million")):
         if value >= size:
             scaled = value / size
@@ -61,7 +74,7 @@ def duration(seconds: float | None) -> str:
 
 
 def readable_time(created: str) -> str:
-    """Write an ISO 8601 time for people; what is no time stays as it is."""
+    """Write an ISO 8601 time for people; any other text stays as it is."""
     try:
         moment = datetime.fromisoformat(created)
     except ValueError:
