@@ -1,4 +1,4 @@
-"""The deconvnet: what in the image made a unit fire, beside what two other backward rules say of it."""
+"""The deconvnet: what in the image made a unit fire, beside two other backward rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import activations, field_of, pixel_box
+from striate.look.layers import field_of, pixel_box
+from striate.look.running import reading
 from striate.look.signals import Place, Projection, Rule, project, project_units
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
@@ -65,7 +66,7 @@ def deconvnet(
         layer: path of a module, see ``signals.project``.
         at: row and column of the unit; None: where its map is largest in each image.
         batch_images: images that run at a time.
-        progress: is told of images done.
+        progress: listener: images done.
 
     Returns:
         ``N x C x H x W``.
@@ -104,7 +105,7 @@ def compare_rules(
         at: as ``deconvnet``.
         rules: at ReLUs.
         batch_images: images that run at a time.
-        progress: is told of projections done.
+        progress: listener: projections done.
 
     Returns:
         One view for each channel.
@@ -153,8 +154,14 @@ def strongest_channels(net: nn.Module, image: Tensor, layer: str, count: int) ->
     Raises:
         UsageError: the layer gives neither maps nor features.
     """
-    kept = activations(net, image, [layer])[layer]
-    if kept.ndim not in (2, 4):
-        raise UsageError(f"expected a layer that gives maps or features, got {layer}: take another layer")
-    peaks = kept[0].flatten(1).amax(1) if kept.ndim == 4 else kept[0]
+    peaks = torch.zeros(0)
+
+    def take(layer: str, kept: Tensor) -> None:
+        nonlocal peaks
+        if kept.ndim not in (2, 4):
+            raise UsageError(f"expected a layer that gives maps or features, got {layer}: take another layer")
+        peaks = kept[0].flatten(1).amax(1) if kept.ndim == 4 else kept[0].clone()
+
+    with reading(net, [layer], image) as run:
+        run(image, take)
     return torch.argsort(peaks, descending=True, stable=True)[:count].tolist()

@@ -12,8 +12,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of
 from striate.look.running import reading
-
-Place = tuple[int, int]
+from striate.look.signals import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +78,9 @@ def empirical_field(
     batch_images: int = 64,
     progress: Progress = silent,
 ) -> EmpiricalField:
-    """Measure the receptive field of a unit by covering its strongest images bit by bit.
+    """Measure the receptive field of a unit by covering its strongest images, one small square at a time.
 
-    A square of random pixels is put at every place of a dense grid, one at a time. The discrepancy is how far
+    A square of random pixels is put at every place of a dense grid. The discrepancy is how far
     the activation of the unit, at its own place in the map, moves from that of the whole image. The maps are
     laid over each other so that the centres of the unit's theoretical fields meet, and averaged, each pixel
     over the images that have it.
@@ -100,7 +99,7 @@ def empirical_field(
         everywhere: also run the occluders that don't touch the unit's theoretical field. They change nothing
             (they are there for a check), and by default they are not run.
         batch_images: occluded images in a forward pass; it changes memory, not results.
-        progress: told how many occluders are over.
+        progress: listener: occluders done.
 
     Raises:
         UsageError: no such layer or unit, no maps, or an occluder that does not fit into the image.

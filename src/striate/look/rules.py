@@ -1,7 +1,7 @@
 """What each kind of step does to a signal on its way back, under the deconvnet and guided rules.
 
-``ReluMode`` replaces ReLU, and bypasses local response normalisation, while a network runs; ``label`` then
-says of each step of autograd's record whether the rule covers it.
+``ReluMode`` replaces ReLU, and bypasses local response normalisation, while a network runs; ``label_of`` then
+says of each step of autograd's graph whether the rule covers it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _PRODUCTS = {"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__i
 
 _READING = {"item", "tolist", "numpy", "__float__", "__int__", "__array__"}
 
-# Steps of autograd's record by name, without "Backward" and number. Linear in the signal, nothing to choose:
+# Steps of autograd's graph by name, without "Backward" and number. Linear in the signal, nothing to choose:
 _PLAIN = frozenset(
     (
         *("AccumulateGrad", "Alias", "AsStrided", "Clone", "ToCopy", "View", "UnsafeView", "ReshapeAlias"),
@@ -104,7 +104,7 @@ class _Relu(torch.autograd.Function):
 
 
 class _Bypass(torch.autograd.Function):
-    """Give ``out``; hand the signal to ``maps`` as it is."""
+    """Return ``out``; pass the signal to ``maps`` unchanged."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, out: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ class ReluMode(TorchFunctionMode):
         super().__init__()
         self.guided = rule == "guided"
         self.known = known
-        self.derived: dict[int, Tensor] = {}  # made of the pixels, but without a gradient
-        self.read = False  # numbers were read off such tensors: any constant may be made of them
+        self.derived: dict[int, Tensor] = {}  # made from the pixels, but without a gradient
+        self.read = False  # their values were read: any constant may come from them
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -178,7 +178,7 @@ def bypass_norms(net: nn.Module, known: dict[Any, str | None]) -> list[Removable
 
 
 def label_of(node: Any, rule: Rule, known: Mapping[Any, str | None]) -> str:
-    """Say what a step of autograd's record is.
+    """Say what a step of autograd's graph is.
 
     Args:
         node: the step.
@@ -195,8 +195,8 @@ def label_of(node: Any, rule: Rule, known: Mapping[Any, str | None]) -> str:
     if "BatchNorm" in name and getattr(node, "_saved_training", False):
         if node._saved_input.shape[0] > 1:  # one row: instance normalisation
             raise UsageError(
-                "expected normalisation by running statistics, got one that mixes the images of a batch: set"
-                " batch_images to 1, or build it with track_running_stats=True"
+                "expected normalisation by running statistics, got one that mixes the images of a batch: pass"
+                " `batch_images=1`, or build it with track_running_stats=True"
             )
         if rule != "gradient":
             raise _refusal("normalisation by the image's own statistics", rule)
@@ -247,6 +247,6 @@ def _overlaps(node: Any) -> bool:
 
 def _refusal(what: str, rule: Rule) -> UsageError:
     return UsageError(
-        f"expected steps that the {rule} rule covers, got {what}: it says nothing of that; take the gradient,"
-        " a layer below it, or write ReLUs as nn.ReLU, relu or clamp(min=0)"
+        f"expected steps that the {rule} rule covers, got {what}: take the gradient, a layer below it, or"
+        " write ReLUs as nn.ReLU, relu or clamp(min=0)"
     )

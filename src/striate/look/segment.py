@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from striate.anatomy.field import Axis
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import field_of
+from striate.look.layers import device_of, field_of
 from striate.look.receptive import interpolation
 from striate.look.running import reading
 from striate.look.stream import ImageStream
@@ -23,12 +23,12 @@ class Segments:
 
     Attributes:
         masks: ``N x H x W``, bool: the pixels where ``maps`` is above the image's threshold, and above 0.
-        maps: ``N x H x W``, the unit's map at the size of the image; NaN at its border where no unit stands.
+        maps: ``N x H x W``, the unit's map at the size of the image; NaN at its border where no unit is.
         activations: ``N x h x w``, the map itself.
         thresholds: ``N``.
         layer: path of the module.
         unit: number of the map.
-        anchored: whether each value stands on the centre of its receptive field; else the map is spread
+        anchored: whether each value is put on the centre of its receptive field; else the map is spread
             evenly over the image.
     """
 
@@ -149,7 +149,7 @@ def activation_quantile(
         layer: path of a module that gives maps.
         unit: number of the map.
         top: share of the activations above the threshold, at most.
-        progress: told how many images are over.
+        progress: listener: images done.
 
     Raises:
         UsageError: no such layer or unit, or a share that is not between 0 and 1.
@@ -165,7 +165,7 @@ def activation_quantile(
     def count(layer: str, maps: Tensor) -> None:
         counts.add_(torch.bincount(_bins(_map_of(layer, maps, unit)), minlength=len(counts)))
 
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     with ExitStack() as stack:
         run = None
         for batch in images.batches():

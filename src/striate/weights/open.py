@@ -37,6 +37,7 @@ class OpenNetwork:
         name: short, for tables and captions: the run's or file's name, else the network's.
         trained: False for random weights, whose answers mean nothing.
         path: the bundle's file, or None.
+        seed: of random weights; None where they are trained.
     """
 
     net: nn.Module
@@ -44,6 +45,7 @@ class OpenNetwork:
     name: str
     trained: bool = True
     path: Path | None = None
+    seed: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -315,7 +317,7 @@ def _untrained(
         preprocessing=untrained_preprocessing(shape),
         state={},
     )
-    return OpenNetwork(net=net, bundle=bundle, name=short_name(reference), trained=False)
+    return OpenNetwork(net=net, bundle=bundle, name=short_name(reference), trained=False, seed=seed)
 
 
 def _num_classes(net: nn.Module, shape: tuple[int, int, int]) -> int:
