@@ -382,8 +382,8 @@ def _blurred(images: Tensor, sigma_px: float) -> Tensor:
 # Measuring
 
 Run = Callable[[Tensor, nn.Module | None], tuple[Tensor, Tensor | None]]
-"""Maps images, or what the first layers gave and the layers that are left, to scores (``N x classes``) and sums
-of the layer's maps (``N x maps``)."""
+"""Maps images, or what the first layers gave and the layers that are left, to scores (``N x classes``) and
+sums of the layer's maps (``N x maps``)."""
 
 
 @contextmanager
