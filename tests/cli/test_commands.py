@@ -190,13 +190,13 @@ def test_names_with_markup_in_them_are_printed_as_they_are(run, trained, tmp_pat
 
 
 def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch):
-    import striate.data.sources
+    import striate.data.inspect
     import striate.training.train
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(striate.data.sources, "open_source", interrupted)
+    monkeypatch.setattr(striate.data.inspect, "open_source", interrupted)
     code, out, err = run("data", "digits")
     assert (code, out, err) == (1, "", "error: interrupted\n")
     monkeypatch.setattr(striate.training.train, "open_source", interrupted)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from striate.cli.arguments import pairs, value_of
+from striate.cli.arguments import pairs, read_size, value_of
 from striate.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -119,14 +119,12 @@ def open_network(
 def _random(word: str, seed: int, input: str | None, arguments: Sequence[str]) -> OpenNetwork:
     import torch
 
-    from striate.cli.network import build_network, read_size
+    from striate.weights.open import build_network
 
     given: dict[str, Any] = {key: value_of(value) for key, value in pairs("--arg", arguments).items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, shape, name = build_network(
-            word, size=None if input is None else read_size(input), arguments=given, device="cpu"
-        )
+        net, shape, name = build_network(word, size=read_size(input), arguments=given, device="cpu")
     net.eval()
     classes = tuple(f"class {k}" for k in range(_num_classes(net, shape)))
     title = f"{_short_name(name or word)}, random weights (seed {seed})"

@@ -3,14 +3,18 @@
 import json
 import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.scan import Broken, Scan
+from striate.core.progress import Progress, silent
+from striate.data.scan import Broken, Scan, scan
 from striate.data.source import NO_SPLIT, SPLIT_NAMES, Source, counted
+from striate.data.sources import open_source
 from striate.data.split import content_groups
 
 MAX_LISTED: Final = 100
@@ -116,6 +120,21 @@ class Inspection:
     def to_json(self) -> str:
         """Write the record as one JSON object, in ASCII."""
         return json.dumps(asdict(self), indent=1)
+
+
+def inspect_data(data: str | Path | Sequence[str | Path], *, progress: Progress = silent) -> Inspection:
+    """Read labelled images and describe them.
+
+    Args:
+        data: as ``open_source`` takes it.
+        progress: listener.
+
+    Raises:
+        UsageError: nothing of that name.
+        DataError: it can't be read.
+    """
+    source = open_source(data, progress=progress)
+    return inspect(source, scan(source, progress=progress))
 
 
 def inspect(source: Source, scan: Scan) -> Inspection:
