@@ -1,32 +1,34 @@
 """``striate look segment``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from striate.cli.look_data import DATA_HELP, SPLIT_HELP, open_data
-from striate.cli.look_input import (
-    ARG_HELP,
-    IMAGE_HELP,
-    INPUT_HELP,
-    NETWORK_HELP,
-    OUTPUT_HELP,
-    SEED_HELP,
-    load_images,
-    maps_path,
+from striate.cli.look_options import (
+    DATA_HELP,
+    ImagesArgument,
+    PictureOption,
+    check_picture,
     open_network,
-    picture_path,
+    write,
+)
+from striate.cli.options import (
+    DATA,
+    ArgOption,
+    BatchOption,
+    DeviceOption,
+    InputOption,
+    NetworkArgument,
+    SeedOption,
+    SplitOption,
+    compute_of,
 )
 from striate.cli.show import Listener
-from striate.core.errors import UsageError
-
-_MOST = 24
 
 
 def segment(
-    bundle: Annotated[str, typer.Argument(help=NETWORK_HELP)],
-    image: Annotated[list[str], typer.Argument(help=IMAGE_HELP)],
+    network: NetworkArgument,
+    images: ImagesArgument,
     layer: Annotated[str, typer.Option(help="A layer with maps.")],
     unit: Annotated[int, typer.Option(min=0, help="Number of the map.")],
     share: Annotated[
@@ -34,18 +36,18 @@ def segment(
     ] = 0.5,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", "-d", help=f"Threshold from a data set instead, see --top. {DATA_HELP}"),
+        typer.Option(*DATA, help=f"Threshold from a data set instead, see --quantile. {DATA_HELP}"),
     ] = None,
-    top: Annotated[
+    quantile: Annotated[
         float, typer.Option(help="With --data: share of the unit's activations above the threshold.")
     ] = 0.005,
-    split: Annotated[str, typer.Option(help=SPLIT_HELP)] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
-    input: Annotated[str | None, typer.Option(help=INPUT_HELP)] = None,
-    arg: Annotated[list[str] | None, typer.Option(help=ARG_HELP)] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help=OUTPUT_HELP)] = None,
+    split: SplitOption = "auto",
+    batch: BatchOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    input: InputOption = None,
+    arg: ArgOption = None,
+    out: PictureOption = None,
 ) -> None:
     """Mark what a unit fires on, as a mask over the image.
 
@@ -54,80 +56,21 @@ def segment(
 
     Example:  [bold]striate look segment runs/demo photo.jpg --layer relu2 --unit 3[/]
     """
-    import numpy as np
+    check_picture(out)
+    from striate.look.segment_picture import show_segment
 
-    from striate.core.compute import pick_device
-    from striate.look.picture import Panel, save_maps, save_picture
-    from striate.look.segment import activation_quantile
-    from striate.look.segment import segment as run
-
-    opened = open_network(bundle, seed=seed, input=input, arguments=arg or ())
-    loaded = load_images(image, opened.preprocessing)
-    if len(loaded.names) > _MOST:
-        raise UsageError(f"expected at most {_MOST} images on a picture, got {len(loaded.names)}: name fewer")
-    first = loaded.names[0] if len(loaded.names) == 1 else f"{len(loaded.names)}_images"
-    path = picture_path(output, "segment", opened.title.partition(",")[0], layer, str(unit), Path(first).stem)
-    place = pick_device(device)  # type: ignore[arg-type]
-    net = opened.net.to(place)
-    threshold = None
-    words = f"{share:.0%} of the strongest activation in the same image"
-    if data:
-        source = open_data(data, opened.preprocessing, split=split, batch_images=batch)
-        with Listener() as listener:
-            threshold = activation_quantile(net, source.images, layer, unit=unit, top=top, progress=listener)
-        words = f"{threshold:.3g}, which {top:.2%} of its activations over {source.title} exceed"
-    found = run(
-        net, loaded.normed.to(place), layer, unit=unit, share=share, threshold=threshold, batch_images=batch
-    )
-    shown = found.maps[~found.maps.isnan()]
-    limits = (min(0.0, float(shown.min())), float(shown.max()))
-    if limits[0] == limits[1]:
-        limits = (limits[0], limits[0] + 1)
-    orange = np.array([1.0, 0.5, 0.05], np.float32)
-    panels = []
-    for pixels, name, one, mask, low in zip(
-        loaded.shown, loaded.names, found.maps, found.masks, found.thresholds.tolist(), strict=True
-    ):
-        chosen = mask.numpy()[..., None]
-        covered = f"{float(mask.float().mean()):.1%} of the image" if mask.any() else "nowhere above it"
-        panels.append(
-            [
-                Panel(pixels=pixels, title=f"{_shortened(name)}\n "),
-                Panel(
-                    pixels=one.numpy(), title=f"unit {unit} of {layer}\n ", limits=limits, scale="activation"
-                ),
-                Panel(
-                    pixels=np.where(
-                        chosen, 0.5 * pixels + 0.5 * orange, 0.75 * pixels.mean(-1, keepdims=True)
-                    ),
-                    title=f"above {low:.3g}:\n{covered}",
-                ),
-            ]
+    opened = open_network(network, seed, input, arg)
+    with Listener() as listener:
+        picture = show_segment(
+            opened,
+            images,
+            layer=layer,
+            unit=unit,
+            share=share,
+            data=data,
+            quantile=quantile,
+            split=split,
+            compute=compute_of(device, "fp32", batch),
+            progress=listener,
         )
-    half = -(-len(panels) // 2)
-    rows = panels
-    if len(panels) > 4:
-        right = [*panels[half:], []][:half]
-        rows = [one + other for one, other in zip(panels[:half], right, strict=True)]
-    stands = "on the centre of its receptive field" if found.anchored else "evenly over the image"
-    height, width = found.activations.shape[1:]
-    caption = (
-        f"Unit {unit} of {layer}, its map of {height} x {width} brought to the image's size bilinearly, each"
-        f" value {stands}. Threshold: {words}. Orange: above it."
-    )
-    if found.maps.isnan().any():
-        caption += " White: no unit stands there."
-    save_picture(rows, path, title=f"{opened.title}: where unit {unit} of {layer} fires", caption=caption)
-    save_maps(
-        maps_path(path),
-        masks=found.masks.numpy(),
-        maps=found.maps.numpy(),
-        activations=found.activations.numpy(),
-        thresholds=found.thresholds.numpy(),
-        names=np.array(loaded.names),
-    )
-    print(f"{path}, {maps_path(path)}")
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 26 else f"{name[:12]}...{name[-11:]}"
+    write(picture, out, numbers=True)

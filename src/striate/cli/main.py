@@ -40,6 +40,15 @@ from striate.core.errors import StriateError
 
 OLD_NAMES: dict[str, dict[str, str]] = {
     "draw": {"--output": "--out"},
+    "look": {"--output": "--out"},
+    "look activations": {"--maps": "--top"},
+    "look deconv": {"--count": "--top"},
+    "look filters": {"--filters": "--top", "--only": "--unit"},
+    "look gallery": {"-k": "--top", "--units": "--num-units"},
+    "look gradcam": {"--count": "--top"},
+    "look occlusion": {"--target": "--class"},
+    "look segment": {"--top": "--quantile"},
+    "look strongest": {"-k": "--top", "--units": "--unit"},
     "report": {"--output": "--out"},
 }
 """Command, or group of commands, to its old options and what they are called now."""

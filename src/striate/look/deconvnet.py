@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of, pixel_box
 from striate.look.running import reading
-from striate.look.signals import Place, Projection, Rule, project, project_units
+from striate.look.signals import Place, Projection, project, project_units
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
 """The backward rules in the order of the pictures."""

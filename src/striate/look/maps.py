@@ -6,20 +6,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
 from striate.anatomy.field import Field
+from striate.core.choices import MapStrength
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import find_layer, pixel_box
 from striate.look.picture import Box
 from striate.look.running import reading
-
-By = Literal["max", "mean"]
 
 MOST_LAYERS = 9
 
@@ -75,7 +73,7 @@ def feature_maps(
     return maps
 
 
-def strengths(maps: Tensor, by: By = "max") -> Tensor:
+def strengths(maps: Tensor, by: MapStrength = "max") -> Tensor:
     """Say how strong each map is: its largest value, or the mean of its values.
 
     Args:
@@ -116,7 +114,7 @@ class LayerMaps:
 
     layer: str
     maps: Tensor
-    by: By
+    by: MapStrength
     strengths: Tensor
     order: Tensor
     num_dead: int
@@ -157,7 +155,7 @@ def maps_of_image(
     image: Tensor,
     layers: Sequence[str] | None = None,
     *,
-    by: By = "max",
+    by: MapStrength = "max",
     progress: Progress = silent,
 ) -> list[LayerMaps]:
     """Return the feature maps of one image, sorted, with the receptive fields of their units.

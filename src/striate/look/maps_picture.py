@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.choices import MapStrength
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.inputs import ImageChoice, Images, network_name, read_image, title_of
 from striate.look.layers import on_device
-from striate.look.maps import By, LayerMaps, maps_of_image
+from striate.look.maps import LayerMaps, maps_of_image
 from striate.look.picture import Box, Panel, Picture, file_name
 from striate.look.signals import Place
 from striate.weights.open import OpenNetwork
@@ -29,7 +30,7 @@ def show_activations(
     layer: str | Sequence[str] | None = None,
     unit: int | None = None,
     at: Place | None = None,
-    by: By = "max",
+    by: MapStrength = "max",
     top: int | None = None,
     own_scale: bool = False,
     compute: Compute = Compute(),

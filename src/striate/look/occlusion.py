@@ -7,7 +7,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from striate.core.choices import Fill
 from striate.core.compute import Precision, autocast_dtype
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -22,8 +23,6 @@ from striate.data.preprocess import Preprocessing, normalise
 from striate.look.incremental import Changed, plan
 from striate.look.layers import find_layer, untouched
 from striate.look.top import TopLayer, top_layer
-
-Fill = Literal["grey", "mean", "blur"]
 
 # For images of 224 x 224: size and step of the occluder, and images in a forward pass. A CPU is fastest while
 # a batch's maps stay in its cache.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.core.choices import Fill
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -13,7 +14,7 @@ from striate.data.preprocess import Preprocessing
 from striate.data.source import counted
 from striate.look.inputs import ImageChoice, class_name, find_class, network_name, read_images, title_of
 from striate.look.layers import on_device
-from striate.look.occlusion import Fill, OcclusionMaps, fill_of, grid_of, occlude
+from striate.look.occlusion import OcclusionMaps, fill_of, grid_of, occlude
 from striate.look.picture import Panel, Picture, file_name
 from striate.weights.open import OpenNetwork
 

@@ -11,12 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from striate.anatomy.field import Axis, Field
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import device_of, field_of
 from striate.look.map_panels import scale_end
 from striate.look.picture import Box, Panel, signed_colours, tiles
-from striate.look.signals import Rule, project
+from striate.look.signals import project
 from striate.look.stream import ImageStream, fetch
 from striate.look.strongest import Strongest
 

@@ -5,7 +5,7 @@ says of each step of autograd's graph whether the rule covers it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.nets.modules import LocalResponseNorm
-
-Rule = Literal["deconvnet", "gradient", "guided"]
 
 _RELUS = {"relu", "relu_"}
 _CLAMPS = {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}

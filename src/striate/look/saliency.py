@@ -7,10 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import untouched
-from striate.look.signals import Rule, recorded
+from striate.look.signals import recorded
 
 Target = int | Sequence[int] | Tensor | None
 

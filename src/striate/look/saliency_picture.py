@@ -1,11 +1,12 @@
 """The picture of saliency: an image, and a map for each method."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from striate.core.choices import Baseline, SaliencyMethod
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -35,8 +36,6 @@ from striate.look.saliency import (
 from striate.look.stream import black_and_white
 from striate.weights.open import OpenNetwork
 
-SaliencyMethod = Literal["gradient", "guided", "smoothgrad", "integrated"]
-Baseline = Literal["black", "white", "mean"]
 METHODS: tuple[SaliencyMethod, ...] = get_args(SaliencyMethod)
 
 _TITLES = {
@@ -52,7 +51,7 @@ def show_saliency(
     image: ImageChoice,
     *,
     cls: str | int | None = None,
-    method: SaliencyMethod | Sequence[SaliencyMethod] = METHODS,
+    method: str | Sequence[str] = METHODS,
     samples: int = 50,
     noise: float = 0.15,
     steps: int = 64,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from striate.core.choices import SanityMethod
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -21,8 +22,6 @@ from striate.look.picture import Panel, Picture, file_name
 from striate.look.saliency import gradient, guided, integrated_gradients, magnitude, smooth, targets
 from striate.look.sanity import Stage, sanity
 from striate.weights.open import OpenNetwork
-
-SanityMethod = Literal["gradient", "guided", "deconvnet", "smoothgrad", "integrated", "gradcam"]
 
 _COLUMNS = 5
 _DPI = 150  # of the picture: a pixel of the curve is a pixel there

@@ -21,10 +21,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import find_layer, untouched
-from striate.look.rules import ReluMode, Rule, bypass_norms, label_of
+from striate.look.rules import ReluMode, bypass_norms, label_of
 from striate.look.running import Hook
 
 __all__ = ["Place", "Projection", "Record", "Rule", "project", "project_units", "recorded"]

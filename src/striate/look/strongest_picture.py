@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from striate.core.choices import Split
+from striate.core.choices import Rule, Split
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
@@ -14,7 +14,6 @@ from striate.look.inputs import DataChoice, as_list, network_name, open_data, ti
 from striate.look.layers import on_device
 from striate.look.patches import patch_panels, strongest_patches
 from striate.look.picture import Picture, file_name
-from striate.look.signals import Rule
 from striate.look.strongest import find_strongest
 from striate.weights.open import OpenNetwork
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
-from striate.core.choices import Split
+from striate.core.choices import Rule, Split
 from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
@@ -21,7 +21,6 @@ from striate.look.layers import on_device
 from striate.look.occlusion import fill_of
 from striate.look.patches import UnitPatches, patch_sheets, strongest_patches
 from striate.look.picture import tiles
-from striate.look.signals import Rule
 from striate.look.stream import ImageStream, black_and_white
 from striate.look.strongest import Strongest, find_strongest
 from striate.report.gallery_occlusion import OcclusionExample, occlusion_examples
