@@ -67,13 +67,7 @@ def show_deconvnet(
         normed = found.normed.to(device)
         channels = asked or strongest_channels(net, normed, name, top)
         views = compare_rules(
-            net,
-            normed,
-            name,
-            channels=channels,
-            at=at,
-            batch_images=compute.batch(16),
-            progress=progress,
+            net, normed, name, channels=channels, at=at, batch_images=compute.batch(16), progress=progress
         )
     chosen = "as asked for" if asked else "the strongest in this image, strongest first"
     where = "the place asked for" if at else "where each is largest"

@@ -11,7 +11,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of, pixel_box
 from striate.look.running import reading
-from striate.look.signals import Place, Projection, project, project_units
+from striate.look.signals import Place, Projection, project_units
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
 """The backward rules in the order of the pictures."""
@@ -48,43 +48,6 @@ class UnitView:
         return tuple(sorted({name for found in self.projections.values() for name in found.extensions}))
 
 
-def deconvnet(
-    net: nn.Module,
-    images: Tensor,
-    target: int,
-    *,
-    layer: str,
-    at: Place | Sequence[Place] | None = None,
-    batch_images: int = 16,
-    progress: Progress = silent,
-) -> Tensor:
-    """Project one unit of a layer down to the pixels.
-
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        target: the unit's map, or its feature.
-        layer: path of a module, see ``signals.project``.
-        at: row and column of the unit; None: where its map is largest in each image.
-        batch_images: images that run at a time.
-        progress: listener: images done.
-
-    Returns:
-        ``N x C x H x W``.
-
-    Raises:
-        UsageError: as ``signals.project``, which also returns the values, the places and what the paper does
-            not define.
-
-    Paper: Zeiler and Fergus 2013, section 2.1.
-    Departures: as ``signals.project``.
-    """
-    projection = project(
-        net, images, layer, channel=target, at=at, batch_images=batch_images, progress=progress
-    )
-    return projection.maps
-
-
 def compare_rules(
     net: nn.Module,
     images: Tensor,
@@ -103,7 +66,7 @@ def compare_rules(
         images: ``N x C x H x W``, normed.
         layer: path of a module.
         channels: units, by the number of their map or feature.
-        at: as ``deconvnet``.
+        at: row and column of each unit; None: where its map is largest in each image.
         rules: at ReLUs.
         batch_images: images that run at a time.
         progress: listener: projections done.

@@ -80,10 +80,10 @@ def draw_filters(
         filters: of ``read_filters``.
         network: what to call the network in the caption.
         name: what to call it in the title; "" takes ``network``.
-        only: numbers of filters, instead of the strongest.
-        most_filters: None: 128 tiles, or 16 rows.
-        most_channels: columns of tiles, at least 1.
-        shared: one scale for all filters of the layer; otherwise each has its own.
+        only: as ``unit`` of ``show_filters``.
+        most_filters: as ``top``.
+        most_channels: as ``channels``.
+        shared: as there.
         order: of the colours that the network takes.
 
     Returns:

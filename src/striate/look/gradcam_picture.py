@@ -8,16 +8,9 @@ from torch.nn import functional
 
 from striate.core.compute import Compute
 from striate.core.progress import Progress, silent
+from striate.look import inputs
 from striate.look.gradcam import grad_cam, last_maps
-from striate.look.inputs import (
-    ImageChoice,
-    class_name,
-    find_class,
-    network_name,
-    read_image,
-    squashing,
-    title_of,
-)
+from striate.look.inputs import ImageChoice
 from striate.look.layers import on_device, untouched
 from striate.look.map_panels import SHARE, map_panel, shaded_panel
 from striate.look.picture import Panel, Picture, file_name
@@ -55,7 +48,7 @@ def show_gradcam(
     Paper: Selvaraju et al. 2016, section 3.
     Departures: none.
     """
-    found = read_image(image, opened.preprocessing)
+    found = inputs.read_image(image, opened.preprocessing)
     name = layer or last_maps(opened.net, opened.input_shape)
     asked = [] if cls is None else [cls] if isinstance(cls, str | int) else list(cls)
     device = compute.torch_device
@@ -63,7 +56,7 @@ def show_gradcam(
         normed = found.normed.to(device)
         with untouched(net), torch.no_grad():
             scores = scores_of(net, normed)[0].cpu()
-        numbers = [find_class(word, opened.classes) for word in asked]
+        numbers = [inputs.find_class(word, opened.classes) for word in asked]
         numbers = numbers or scores.topk(min(top, len(scores))).indices.tolist()
         coarse = []
         for done, number in enumerate(numbers, 1):
@@ -76,7 +69,7 @@ def show_gradcam(
     ]
     rows = []
     for number, amounts in zip(numbers, fine, strict=True):
-        word = class_name(number, opened.classes)
+        word = inputs.class_name(number, opened.classes)
         unit = "in units of the score" if amounts.max() > 0 else "nothing supports it"
         rows.append(
             [
@@ -88,15 +81,15 @@ def show_gradcam(
     height, width = coarse[0].shape[2:]
     chosen = "as asked for" if asked else "the network's first choices"
     caption = (
-        f"{title_of(opened)}; {found.names[0]}. Layer {name}: the sum of its maps of {height} x {width}, each"
-        " weighted by the mean over its places of the gradient of the class score before the"
-        f" {squashing(opened)}; what is above 0, enlarged bilinearly. {SHARE:.1%} of the values lie inside"
-        f" each scale. Classes: {chosen}."
+        f"{inputs.title_of(opened)}; {found.names[0]}. Layer {name}: the sum of its maps of {height} x"
+        f" {width}, each weighted by the mean over its places of the gradient of the class score before the"
+        f" {inputs.squashing(opened)}; what is above 0, enlarged bilinearly. {SHARE:.1%} of the values lie"
+        f" inside each scale. Classes: {chosen}."
     )
     return Picture(
         name=file_name("gradcam", opened.name, layer or "", found.stem),
         rows=rows,
-        title=f"Grad-CAM: {network_name(opened)}, {name}",
+        title=f"Grad-CAM: {inputs.network_name(opened)}, {name}",
         caption=caption,
         numbers={
             "classes": np.array(numbers),

@@ -19,11 +19,7 @@ from striate.look.picture import Panel, Picture, file_name
 from striate.weights.open import OpenNetwork
 
 _MOST = 16
-_FILL_WORDS = {
-    "grey": "mid grey",
-    "mean": "the training mean's colour",
-    "blur": "the blurred image",
-}
+_FILL_WORDS = {"grey": "mid grey", "mean": "the training mean's colour", "blur": "the blurred image"}
 
 
 def show_occlusion(
@@ -70,7 +66,7 @@ def show_occlusion(
     shown, names = found.shown, found.names
     if len(names) > _MOST:
         raise UsageError(f"expected at most {_MOST} images in one picture, got {len(names)}: name fewer")
-    grid = grid_of(*shown.shape[1:3], size_px, stride_px)
+    grid = grid_of(shown.shape[1], shown.shape[2], size_px, stride_px)
     blur = max(1.0, min(grid.size_px) / 5) if blur_px is None else blur_px
     device, precision = compute.torch_device, compute.forward_precision
     normed = found.normed.to(device)

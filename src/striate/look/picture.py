@@ -98,18 +98,21 @@ class Picture:
             The path of the picture.
 
         Raises:
-            UsageError: another ending.
+            UsageError: another ending, or no panel to draw.
             WriteError: it can't be written.
         """
         path = Path(f"{self.name}.png" if path is None else path)
-        save_picture(self.rows, path, title=self.title, caption=self.caption, panel_mm=self.panel_mm)
-        save_maps(numbers_path(path), **self.numbers)
+        check_ending(path)
+        figure, kind = _drawn(self), path.suffix[1:].lower()
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        savez: Callable[..., None] = np.savez_compressed
+        write_atomic(numbers_path(path), lambda file: savez(file, **self.numbers))
         return path
 
     def _repr_png_(self) -> bytes:
-        figure = _drawn(self.rows, self.title, self.caption, self.panel_mm)
         content = io.BytesIO()
-        figure.savefig(content, format="png")
+        _drawn(self).savefig(content, format="png")
         return content.getvalue()
 
 
@@ -134,32 +137,11 @@ def check_ending(path: Path) -> None:
         raise UsageError(f"expected a picture ending in .png, .svg or .pdf, got {path.name}")
 
 
-def save_picture(
-    rows: Sequence[Sequence[Panel]],
-    path: str | Path,
-    *,
-    title: str,
-    caption: str,
-    panel_mm: float = 42.0,
-) -> None:
-    """Draw panels in rows and write a PNG, SVG or PDF; arguments as the attributes of ``Picture``.
-
-    Raises:
-        UsageError: no panel, or an ending that is none of .png, .svg, .pdf.
-    """
-    path = Path(path)
-    check_ending(path)
-    figure = _drawn(rows, title, caption, panel_mm)
-    kind = path.suffix[1:].lower()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
-
-
-def _drawn(rows: Sequence[Sequence[Panel]], title: str, caption: str, panel_mm: float) -> Figure:
-    rows = [list(row) for row in rows if row]
+def _drawn(picture: Picture) -> Figure:
+    rows = [list(row) for row in picture.rows if row]
     if not rows:
         raise UsageError("expected at least one panel to draw, got none")
-    cell = panel_mm / 25.4
+    cell = picture.panel_mm / 25.4
     places = _columns(rows, cell)
     right = max(
         place + panel.width * cell + _right(panel)
@@ -167,7 +149,8 @@ def _drawn(rows: Sequence[Sequence[Panel]], title: str, caption: str, panel_mm: 
         for panel, place in zip(row, starts, strict=True)
     )
     width = max(right + _MARGIN, 3.2)
-    heads, wrapped = _wrap(title, width, _TITLE_PT * 0.64), _wrap(caption, width, _CAPTION_PT * 0.53)
+    heads = _wrap(picture.title, width, _TITLE_PT * 0.64)
+    wrapped = _wrap(picture.caption, width, _CAPTION_PT * 0.53)
     heights = [max(_aspect(panel) * panel.width * cell for panel in row) for row in rows]
     tops = [0.04 + max(_above(panel) for panel in row) for row in rows]
     head = 0.12 + (0.06 + 0.20 * len(heads) if heads else 0.0)
@@ -260,11 +243,7 @@ def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]
     else:
         low, high = limits_of(panel)
         shown = axes.imshow(
-            panel.pixels,
-            cmap=panel.colours,
-            norm=Normalize(low, high),
-            interpolation=kind,
-            aspect="auto",
+            panel.pixels, cmap=panel.colours, norm=Normalize(low, high), interpolation=kind, aspect="auto"
         )
         if panel.scale:
             x, y, width, height = place
@@ -416,9 +395,3 @@ def signed_colours(maps: NDArray[Any]) -> NDArray[Any]:
     largest = float(np.abs(maps).max())
     colours: NDArray[Any] = 0.5 + 0.5 * maps / largest if largest > 0 else np.full_like(maps, 0.5)
     return np.repeat(colours, 3, axis=-1) if colours.shape[-1] == 1 else colours
-
-
-def save_maps(path: str | Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays beside a picture, as a compressed ``.npz``."""
-    write: Callable[..., None] = np.savez_compressed
-    write_atomic(Path(path), lambda file: write(file, **arrays))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from striate.anatomy.field import Axis, Field
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of
+from striate.look.occlusion import grid_of
 from striate.look.running import reading
 from striate.look.signals import Place
 
@@ -120,7 +122,8 @@ def empirical_field(
         raise UsageError("expected at least one image, got none")
     shape = (channels, height, width)
     field = field_of(net, shape, layer)
-    tops, lefts = _starts(height, occluder_px, stride_px), _starts(width, occluder_px, stride_px)
+    grid = grid_of(height, width, occluder_px, stride_px)
+    tops, lefts = grid.tops, grid.lefts
     low = images.amin((0, 2, 3)) if low is None else low.to(images)
     high = images.amax((0, 2, 3)) if high is None else high.to(images)
     maps, values, places = [], [], []
@@ -195,12 +198,6 @@ class _Reader:
         self.values = chosen[:, row, column].clone()
 
 
-def _starts(side_px: int, occluder_px: int, stride_px: int) -> list[int]:
-    """Return the first pixels of the occluders; the last one touches the border, if need be out of step."""
-    starts = list(range(0, side_px - occluder_px + 1, stride_px))
-    return starts if starts[-1] == side_px - occluder_px else [*starts, side_px - occluder_px]
-
-
 def _meets(field: Field | None, place: Place, top: int, left: int, occluder_px: int) -> bool:
     """Tell whether an occluder covers a pixel of the unit's theoretical field."""
     if field is None:
@@ -241,17 +238,9 @@ def interpolation(places: Sequence[float], pixels: int) -> Tensor:
     Returns:
         ``pixels x places``, float64; every row sums to 1.
     """
-    knots = torch.tensor(places, dtype=torch.float64)
-    at = torch.arange(pixels, dtype=torch.float64).clamp(knots[0], knots[-1])
-    matrix = torch.zeros(pixels, len(knots), dtype=torch.float64)
-    if len(knots) == 1:
-        return matrix + 1
-    left = (torch.searchsorted(knots, at, right=True) - 1).clamp(0, len(knots) - 2)
-    share = (at - knots[left]) / (knots[left + 1] - knots[left])
-    row = torch.arange(pixels)
-    matrix[row, left] = 1 - share
-    matrix[row, left + 1] += share
-    return matrix
+    at = np.arange(pixels)
+    columns = [np.interp(at, places, one) for one in np.eye(len(places))]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def _centre(field: Field | None, place: Place, height: int, width: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -65,23 +66,12 @@ def gradient(
     return _gradients(net, images, classes, rule, batch_images, progress)
 
 
-def guided(
-    net: nn.Module,
-    images: Tensor,
-    target: Target = None,
-    *,
-    batch_images: int = 16,
-    progress: Progress = silent,
-) -> Tensor:
-    """Return guided backpropagation of a class score, ``N x C x H x W``; arguments as ``gradient``.
+guided = partial(gradient, rule="guided")
+"""Guided backpropagation of a class score, ``N x C x H x W``; arguments as ``gradient``.
 
-    Raises:
-        UsageError: as ``gradient``.
-
-    Paper: Springenberg, Dosovitskiy, Brox, Riedmiller 2014, section 3.4.
-    Departures: steps that the paper does not define are as in ``signals.project``.
-    """
-    return gradient(net, images, target, rule="guided", batch_images=batch_images, progress=progress)
+Paper: Springenberg, Dosovitskiy, Brox, Riedmiller 2014, section 3.4.
+Departures: steps that the paper does not define are as in ``signals.project``.
+"""
 
 
 def smooth(method: Method, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Method:

@@ -11,15 +11,8 @@ from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
-from striate.look.inputs import (
-    ImageChoice,
-    class_name,
-    find_class,
-    network_name,
-    read_image,
-    squashing,
-    title_of,
-)
+from striate.look import inputs
+from striate.look.inputs import ImageChoice
 from striate.look.layers import on_device, untouched
 from striate.look.map_panels import SHARE, map_panel
 from striate.look.picture import Panel, Picture, file_name
@@ -86,9 +79,9 @@ def show_saliency(
     if unknown := [name for name in methods if name not in METHODS]:
         raise UsageError(f"expected `method` of {', '.join(METHODS)}, got {unknown[0]!r}")
     base = _plain(baseline, opened.preprocessing)
-    found = read_image(image, opened.preprocessing)
+    found = inputs.read_image(image, opened.preprocessing)
     device, batch = compute.torch_device, compute.batch(16)
-    asked = None if cls is None else find_class(cls, opened.classes)
+    asked = None if cls is None else inputs.find_class(cls, opened.classes)
     maps: dict[str, Tensor] = {}
     remarks, notes = [], []
     with on_device(opened.net, device) as net:
@@ -117,22 +110,22 @@ def show_saliency(
                 )
         with untouched(net), torch.no_grad():
             score = float(scores_of(net, normed)[0, number])
-    word = class_name(number, opened.classes)
+    word = inputs.class_name(number, opened.classes)
     panels = [Panel(pixels=found.shown[0], title=f"{found.names[0]}\nscore {score:.3g}")]
     for name, one in maps.items():
         panels.append(map_panel(magnitude(one)[0].cpu().numpy(), title=_TITLES[name], scale=" "))
     chosen = "the network's first choice" if asked is None else "as asked for"
     caption = (
-        f"{title_of(opened)}; {found.names[0]}; score of {word!r} ({chosen}), {score:.4g} before the"
-        f" {squashing(opened)}. Each pixel: the largest magnitude over the colours; a unit is one of the"
-        f" normed pixels. {SHARE:.1%} of the values lie inside each scale."
+        f"{inputs.title_of(opened)}; {found.names[0]}; score of {word!r} ({chosen}), {score:.4g} before the"
+        f" {inputs.squashing(opened)}. Each pixel: the largest magnitude over the colours; a unit is one of"
+        f" the normed pixels. {SHARE:.1%} of the values lie inside each scale."
     )
     if remarks or notes:
         caption += "\n" + "; ".join([*remarks, *notes]) + "."
     return Picture(
         name=file_name("saliency", opened.name, found.stem),
         rows=[panels],
-        title=f"What {word!r} depends on: {network_name(opened)}",
+        title=f"What {word!r} depends on: {inputs.network_name(opened)}",
         caption=caption,
         numbers={name: one[0].cpu().numpy() for name, one in maps.items()},
         notes=notes,

@@ -8,15 +8,8 @@ from striate.core.choices import Split
 from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.look.inputs import (
-    DataChoice,
-    ImageChoice,
-    network_name,
-    open_data,
-    read_images,
-    shortened,
-    title_of,
-)
+from striate.look import inputs
+from striate.look.inputs import DataChoice, ImageChoice
 from striate.look.layers import on_device
 from striate.look.picture import Panel, Picture, file_name
 from striate.look.segment import activation_quantile, segment
@@ -64,7 +57,7 @@ def show_segment(
     Paper: Bau et al. 2017 (arXiv 1704.05796), section 2.2.
     Departures: as ``segment.segment``.
     """
-    found = read_images(images, opened.preprocessing)
+    found = inputs.read_images(images, opened.preprocessing)
     if len(found.names) > _MOST:
         raise UsageError(f"expected at most {_MOST} images on a picture, got {len(found.names)}: name fewer")
     threshold = None
@@ -72,7 +65,7 @@ def show_segment(
     device, batch = compute.torch_device, compute.batch(32)
     with on_device(opened.net, device) as net:
         if data is not None:
-            source = open_data(data, opened.preprocessing, split=split, batch_images=batch)
+            source = inputs.open_data(data, opened.preprocessing, split=split, batch_images=batch)
             threshold = activation_quantile(
                 net, source.images, layer, unit=unit, top=quantile, progress=progress
             )
@@ -99,7 +92,7 @@ def show_segment(
         covered = f"{mask.mean():.1%} of the image" if mask.any() else "nowhere above it"
         panels.append(
             [
-                Panel(pixels=pixels, title=f"{shortened(name)}\n "),
+                Panel(pixels=pixels, title=f"{inputs.shortened(name)}\n "),
                 Panel(pixels=one, title=f"unit {unit} of {layer}\n ", limits=limits, scale="activation"),
                 Panel(pixels=marked, title=f"above {cut:.3g}:\n{covered}"),
             ]
@@ -117,9 +110,9 @@ def show_segment(
         caption += " White: no unit is there."
     first = found.stem if len(found.names) == 1 else f"{len(found.names)}_images"
     return Picture(
-        name=file_name("segment", network_name(opened), layer, unit, first),
+        name=file_name("segment", inputs.network_name(opened), layer, unit, first),
         rows=panels,
-        title=f"{title_of(opened)}: where unit {unit} of {layer} fires",
+        title=f"{inputs.title_of(opened)}: where unit {unit} of {layer} fires",
         caption=caption,
         numbers={
             "masks": masks,

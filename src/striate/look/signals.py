@@ -98,14 +98,7 @@ def project(
     Departures: what ``extensions`` names. Ties in a pool go to the first place, row by row.
     """
     return project_units(
-        net,
-        images,
-        layer,
-        channels=[channel],
-        at=at,
-        rule=rule,
-        batch_images=batch_images,
-        progress=progress,
+        net, images, layer, channels=[channel], at=at, rule=rule, batch_images=batch_images, progress=progress
     )[0]
 
 

@@ -127,10 +127,7 @@ class ListedImages:
             return number, one.name, None, str(error)
 
     def _batch(
-        self,
-        group: Sequence[tuple[int, str, NDArray[np.uint8]]],
-        broken: Sequence[tuple[str, str]],
-        end: int,
+        self, group: Sequence[tuple[int, str, NDArray[np.uint8]]], broken: Sequence[tuple[str, str]], end: int
     ) -> NamedImages:
         chosen = self.preprocessing
         empty = np.zeros((0, chosen.height_px, chosen.width_px, chosen.channels), np.uint8)
