@@ -10,7 +10,6 @@ from striate.core.errors import UsageError
 from striate.look.deconv_picture import drawn_box, projection_colours, unit_rows
 from striate.look.deconvnet import RULES, compare_rules, strongest_channels
 from striate.look.layers import field_of
-from striate.look.signals import project
 from striate.nets import build
 
 

@@ -35,12 +35,11 @@ def strongest(
 
     Example:  [bold]striate look strongest runs/demo --data digits --layer relu2[/]
     """
-    look.check_picture(out)
     from striate.look.inputs import unit_numbers
-    from striate.look.strongest_picture import show_strongest, strongest_name
+    from striate.look.strongest_picture import show_strongest
 
     opened = look.open_network(network, seed, input, arg)
-    path = out or Path(f"{strongest_name(opened, layer)}.png")
+    path = out or look.default_path("strongest", opened, layer)
     state = path.with_suffix(".state")
     try:
         with Listener() as listener:
@@ -94,11 +93,10 @@ def receptive(
 
     Example:  [bold]striate look receptive runs/demo --data digits --layer relu2 --unit 3[/]
     """
-    look.check_picture(out)
-    from striate.look.receptive_picture import receptive_name, show_receptive
+    from striate.look.receptive_picture import show_receptive
 
     opened = look.open_network(network, seed, input, arg)
-    path = out or Path(f"{receptive_name(opened, layer, unit)}.png")
+    path = out or look.default_path("receptive", opened, layer, unit)
     with Listener() as listener:
         picture = show_receptive(
             opened,
@@ -152,7 +150,6 @@ def segment(
 
     Example:  [bold]striate look segment runs/demo photo.jpg --layer relu2 --unit 3[/]
     """
-    look.check_picture(out)
     from striate.look.segment_picture import show_segment
 
     opened = look.open_network(network, seed, input, arg)
@@ -200,12 +197,10 @@ def gallery(
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"expected --out with a file that ends in .html, got {out}")
     from striate.core.atomic import write_text_atomic
-    from striate.look.inputs import network_name
-    from striate.look.picture import file_name
     from striate.report.gallery import render, show_gallery
 
     opened = look.open_network(network, seed, input, arg)
-    path = out or Path(f"{file_name('gallery', network_name(opened))}.html")
+    path = out or look.default_path("gallery", opened).with_suffix(".html")
     with Listener() as listener:
         found = show_gallery(
             opened,

@@ -35,7 +35,6 @@ def filters(
 
     Example:  [bold]striate look filters vgg16 --layer conv3_2 --top 8 -o filters.png[/]
     """
-    look.check_picture(out)
     from striate.look.filter_picture import show_filters
     from striate.look.inputs import unit_numbers
 
@@ -79,7 +78,6 @@ def activations(
     if unit is not None and not number.isdecimal():
         raise UsageError(f"expected --unit as the number of a map, such as 41, got {unit!r}")
     where = look.read_place(place if colon else at)
-    look.check_picture(out)
     from striate.look.maps_picture import show_activations
 
     opened = look.open_network(network, seed, input, arg)
@@ -123,7 +121,6 @@ def deconv(
     Example:  [bold]striate look deconv vgg16 sample:china.jpg --layer relu4_3 --unit 7 --at 10,12[/]
     """
     place = look.read_place(at)
-    look.check_picture(out)
     from striate.look.deconv_picture import show_deconvnet
     from striate.look.inputs import unit_numbers
 
@@ -180,7 +177,6 @@ def occlusion(
 
     Example:  [bold]striate look occlusion vgg16 sample:flower.jpg --size 40 --fill blur -o flower.png[/]
     """
-    look.check_picture(out)
     from striate.look.occlusion_picture import show_occlusion
 
     opened = look.open_network(network, seed, input, arg)
@@ -227,7 +223,6 @@ def saliency(
 
     Example:  [bold]striate look saliency runs/birds photo.jpg --method smoothgrad --class quail[/]
     """
-    look.check_picture(out)
     from striate.look.saliency_picture import METHODS, show_saliency
 
     opened = look.open_network(network, seed, input, arg)
@@ -272,7 +267,6 @@ def gradcam(
 
     Example:  [bold]striate look gradcam runs/birds photo.jpg --class quail --class goose[/]
     """
-    look.check_picture(out)
     from striate.look.gradcam_picture import show_gradcam
 
     opened = look.open_network(network, seed, input, arg)
@@ -305,7 +299,6 @@ def sanity(
 
     Example:  [bold]striate look sanity runs/demo digits:12 --method guided[/]
     """
-    look.check_picture(out)
     from striate.look.sanity_picture import show_sanity
 
     opened = look.open_network(network, seed, input, arg)

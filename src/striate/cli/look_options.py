@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from striate.look.picture import Picture
     from striate.weights.open import OpenNetwork
 
+
+def _checked(path: Path | None) -> Path | None:
+    """Refuse a file that is no picture before anything is computed."""
+    if path is not None:
+        from striate.look.picture import check_ending
+
+        check_ending(path)
+    return path
+
+
 IMAGE_HELP = (
     "A file; digits:12 is image 12 of scikit-learn's digits, sample:china.jpg and sample:flower.jpg are its"
     " photos."
@@ -38,7 +48,10 @@ AtOption = Annotated[
 PictureOption = Annotated[
     Path | None,
     typer.Option(
-        *OUT, metavar="FILE", help="The picture: .png, .svg or .pdf; the numbers go beside it, .npz."
+        *OUT,
+        metavar="FILE",
+        callback=_checked,
+        help="The picture: .png, .svg or .pdf; the numbers go beside it, .npz.",
     ),
 ]
 
@@ -55,16 +68,12 @@ def open_network(network: str, seed: int, input: str | None, arguments: list[str
     return opened(network, input_shape=read_size(input), arguments=arguments_of(arguments), seed=seed)
 
 
-def check_picture(path: Path | None) -> None:
-    """Refuse a file that is no picture before anything is computed.
+def default_path(way: str, opened: "OpenNetwork", *words: object) -> Path:
+    """Return the picture to write where none is named: a way of looking, the network, and more words."""
+    from striate.look.inputs import network_name
+    from striate.look.picture import file_name
 
-    Raises:
-        UsageError: another ending than .png, .svg, .pdf.
-    """
-    if path is not None:
-        from striate.look.picture import check_ending
-
-        check_ending(path)
+    return Path(file_name(way, network_name(opened), *words) + ".png")
 
 
 def write(picture: "Picture", path: Path | None, *, numbers: bool = False) -> None:

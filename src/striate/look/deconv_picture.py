@@ -1,7 +1,6 @@
 """The deconvnet's picture: the image, the patch that a unit sees, and its projection by each rule."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +50,6 @@ def show_deconvnet(
 
     Raises:
         UsageError: no such layer, unit or place, or a step that a rule does not cover.
-
-    Paper: Zeiler and Fergus 2013, section 2.1.
-    Departures: as ``signals.project``.
     """
     asked = as_list(unit)
     if len(asked) > _MOST:
@@ -84,7 +80,16 @@ def show_deconvnet(
         rows=unit_rows(views, 0, shown=found.shown[0], colour_order=opened.preprocessing.colour_order),
         title=f"What makes units of {name} fire: {network_name(opened)}",
         caption=caption,
-        numbers=_numbers(views, 0),
+        numbers={
+            **{
+                rule: np.stack([view.projections[rule].maps[0].cpu().numpy() for view in views])
+                for rule in views[0].projections
+            },
+            "channels": np.array([view.channel for view in views]),
+            "values": np.array([float(view.values[0]) for view in views], np.float32),
+            "places": np.array([view.places[0] or (0, 0) for view in views]),
+            "boxes": np.array([view.boxes[0] for view in views]),
+        },
     )
 
 
@@ -164,18 +169,3 @@ def _widen(first: int, last: int, wanted: int, size: int) -> tuple[int, int]:
     """Make a span longer inside the image."""
     first = max(0, min(first, size - wanted))
     return first, min(size - 1, max(last, first + wanted - 1))
-
-
-def _numbers(views: Sequence[UnitView], number: int) -> dict[str, NDArray[Any]]:
-    """Return the numbers of a picture, units first."""
-    arrays: dict[str, NDArray[Any]] = {
-        str(rule): np.stack([view.projections[rule].maps[number].cpu().numpy() for view in views])
-        for rule in views[0].projections
-    }
-    return {
-        **arrays,
-        "channels": np.array([view.channel for view in views]),
-        "values": np.array([float(view.values[number]) for view in views], np.float32),
-        "places": np.array([view.places[number] or (0, 0) for view in views]),
-        "boxes": np.array([view.boxes[number] for view in views]),
-    }

@@ -61,21 +61,10 @@ def compare_rules(
 ) -> list[UnitView]:
     """Project units by several rules, with the box of pixels that each sees.
 
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        layer: path of a module.
-        channels: units, by the number of their map or feature.
-        at: row and column of each unit; None: where its map is largest in each image.
-        rules: at ReLUs.
-        batch_images: images that run at a time.
-        progress: listener: projections done.
-
-    Returns:
-        One view for each channel.
+    Arguments as ``signals.project_units``, with several ``rules``; one view for each channel.
 
     Raises:
-        UsageError: as ``signals.project``.
+        UsageError: no rule, or as ``signals.project``.
     """
     if not rules:
         raise UsageError(f"expected at least one rule of {', '.join(RULES)}, got none")

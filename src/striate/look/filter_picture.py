@@ -76,15 +76,8 @@ def draw_filters(
     link. Where not all can be drawn, the filters of the largest norm are, and the channels that weigh most in
     them.
 
-    Args:
-        filters: of ``read_filters``.
-        network: what to call the network in the caption.
-        name: what to call it in the title; "" takes ``network``.
-        only: as ``unit`` of ``show_filters``.
-        most_filters: as ``top``.
-        most_channels: as ``channels``.
-        shared: as there.
-        order: of the colours that the network takes.
+    Arguments as ``show_filters``; ``network`` is for the caption, ``name`` for the title ("": ``network``),
+    ``order`` that of the colours that the network takes.
 
     Returns:
         A picture with the numbers ``weights`` and ``linked`` of the drawn ``filters`` and ``channels``,

@@ -44,9 +44,6 @@ def show_gradcam(
 
     Raises:
         UsageError: no such class or layer, or a layer without maps.
-
-    Paper: Selvaraju et al. 2016, section 3.
-    Departures: none.
     """
     found = inputs.read_image(image, opened.preprocessing)
     name = layer or last_maps(opened.net, opened.input_shape)

@@ -57,9 +57,6 @@ def show_occlusion(
 
     Raises:
         UsageError: as ``occlusion.occlude``, or more than 16 images.
-
-    Paper: Zeiler and Fergus 2013, section 4.2 and Fig. 7.
-    Departures: as ``occlusion.occlude``.
     """
     chosen = None if cls is None else find_class(cls, opened.classes)
     found = read_images(images, opened.preprocessing)

@@ -258,28 +258,14 @@ def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]
                 Rectangle(*frame, fill=False, edgecolor=colour, linewidth=line_width, clip_on=False)
             )
     small: dict[str, Any] = {"fontsize": _LABEL_PT - 1, "color": "#555555"}
+    small["textcoords"] = "offset points"
+    side: dict[str, Any]
     for row, word in panel.rows_named.items():
-        axes.annotate(
-            word,
-            (0, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2.5, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            **small,
-        )
+        side = {"xycoords": ("axes fraction", "data"), "xytext": (-2.5, 0), "ha": "right", "va": "center"}
+        axes.annotate(word, (0, row), **side, **small)
     for column, word in panel.columns_named.items():
-        axes.annotate(
-            word,
-            (column, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            **small,
-        )
+        side = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "ha": "center", "va": "bottom"}
+        axes.annotate(word, (column, 1), **side, **small)
     if panel.title:
         pad = 11.5 if panel.columns_named else 2.5
         _fit(axes.set_title(panel.title, fontsize=_LABEL_PT, pad=pad, loc="left"), title_dots)

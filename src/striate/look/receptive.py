@@ -13,7 +13,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of
 from striate.look.occlusion import grid_of
-from striate.look.running import reading
+from striate.look.running import map_of, reading
 from striate.look.signals import Place
 
 
@@ -184,11 +184,7 @@ class _Reader:
         self.values = torch.zeros(0)
 
     def take(self, layer: str, maps: Tensor) -> None:
-        if maps.ndim != 4:
-            raise UsageError(f"expected a layer with maps, got {layer}: fully connected units see all pixels")
-        if not 0 <= self.unit < maps.shape[1]:
-            raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {self.unit}")
-        chosen = maps[:, self.unit]
+        chosen = map_of(layer, maps, self.unit)
         rows, columns = chosen.shape[1:]
         if self.place is None:
             self.place = divmod(int(chosen[0].argmax()), columns)

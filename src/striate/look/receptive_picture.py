@@ -24,11 +24,6 @@ _SMALL_PX = 100  # images smaller than this get occluders of 3 px at every pixel
 _INSIDE, _OUTSIDE = np.array([0.13, 0.29, 0.53]), np.array([0.95, 0.95, 0.95])
 
 
-def receptive_name(opened: OpenNetwork, layer: str, unit: int) -> str:
-    """Return what to call the picture's files, without ending."""
-    return file_name("receptive", network_name(opened), layer, unit)
-
-
 def show_receptive(
     opened: OpenNetwork,
     data: DataChoice,
@@ -69,9 +64,6 @@ def show_receptive(
     Raises:
         UsageError: no such layer, unit, data set or split, no maps, or an occluder that does not fit.
         DataError: no image can be read.
-
-    Paper: Zhou et al. 2015 (arXiv 1412.6856), section 3.2.
-    Departures: as ``receptive.empirical_field``.
     """
     if not 0 < above < 1:
         raise UsageError(f"expected `above` between 0 and 1, got {above}")
@@ -154,7 +146,7 @@ def show_receptive(
         " White: no square can be centred there."
     )
     return Picture(
-        name=receptive_name(opened, layer, unit),
+        name=file_name("receptive", network_name(opened), layer, unit),
         rows=rows,
         title=f"{title_of(opened)}: what changes unit {unit} of {layer}",
         caption=caption,

@@ -79,3 +79,16 @@ def reading(net: nn.Module, layers: Sequence[str], probe: Tensor) -> Iterator[Ca
     finally:
         for handle in handles:
             handle.remove()
+
+
+def map_of(layer: str, maps: Tensor, unit: int) -> Tensor:
+    """Return a unit's map of a layer's output, ``N x H x W``: a view.
+
+    Raises:
+        UsageError: no such unit, or a layer without maps.
+    """
+    if maps.ndim != 4:
+        raise UsageError(f"expected a layer with maps, got {layer}: fully connected units see all pixels")
+    if not 0 <= unit < maps.shape[1]:
+        raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {unit}")
+    return maps[:, unit]

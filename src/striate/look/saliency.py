@@ -206,12 +206,7 @@ def completeness(
 ) -> Completeness:
     """Compare the sum of attributions with the difference of scores that it should be.
 
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        target: as ``gradient``.
-        maps: of ``integrated_gradients``.
-        baseline: the same as there.
+    Arguments as ``integrated_gradients``, which gave the ``maps``.
 
     Raises:
         UsageError: as ``integrated_gradients``.

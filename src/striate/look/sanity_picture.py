@@ -57,9 +57,6 @@ def show_sanity(
 
     Raises:
         UsageError: no such class, layer or method.
-
-    Paper: Adebayo et al. 2018, section 3.1.
-    Departures: as ``sanity.sanity``.
     """
     methods: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
         "gradient": gradient,

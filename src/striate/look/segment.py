@@ -11,7 +11,7 @@ from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import device_of, field_of
 from striate.look.receptive import interpolation
-from striate.look.running import reading
+from striate.look.running import map_of, reading
 from striate.look.stream import ImageStream
 
 _DIGITS = 10  # binary digits of a float's fraction that a threshold keeps: 1 part in 1024
@@ -83,7 +83,7 @@ def segment(
     found: list[Tensor] = []
     with reading(net, [layer], images[:1]) as run:
         for batch in images.split(batch_images):
-            run(batch, lambda name, maps: found.append(_map_of(name, maps, unit)))
+            run(batch, lambda name, maps: found.append(map_of(name, maps, unit).clone()))
     activations = torch.cat(found).float().cpu()
     field = field_of(net, (channels, height, width), layer)
     axes = (None, None) if field is None else (field.rows, field.columns)
@@ -106,14 +106,6 @@ def segment(
         unit=unit,
         anchored=field is not None,
     )
-
-
-def _map_of(layer: str, maps: Tensor, unit: int) -> Tensor:
-    if maps.ndim != 4:
-        raise UsageError(f"expected a layer with maps, got {layer}: fully connected units have no place")
-    if not 0 <= unit < maps.shape[1]:
-        raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {unit}")
-    return maps[:, unit].clone()
 
 
 def _onto_pixels(axis: Axis | None, units: int, side_px: int) -> Tensor:
@@ -163,7 +155,7 @@ def activation_quantile(
     counts = torch.zeros(2 ** (9 + _DIGITS), dtype=torch.int64)
 
     def count(layer: str, maps: Tensor) -> None:
-        counts.add_(torch.bincount(_bins(_map_of(layer, maps, unit)), minlength=len(counts)))
+        counts.add_(torch.bincount(_bins(map_of(layer, maps, unit)), minlength=len(counts)))
 
     device = device_of(net)
     with ExitStack() as stack:

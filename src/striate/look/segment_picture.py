@@ -53,9 +53,6 @@ def show_segment(
     Raises:
         UsageError: no such layer, unit, data set or split, no maps, a share out of range, or too many images.
         DataError: no image can be read.
-
-    Paper: Bau et al. 2017 (arXiv 1704.05796), section 2.2.
-    Departures: as ``segment.segment``.
     """
     found = inputs.read_images(images, opened.preprocessing)
     if len(found.names) > _MOST:

@@ -23,11 +23,6 @@ DRAWN = 12
 _MOST = 120
 
 
-def strongest_name(opened: OpenNetwork, layer: str) -> str:
-    """Return what to call the picture's files, without ending."""
-    return file_name("strongest", network_name(opened), layer)
-
-
 def show_strongest(
     opened: OpenNetwork,
     data: DataChoice,
@@ -66,9 +61,6 @@ def show_strongest(
         UsageError: no such layer, unit, data set or split, or a step that the rule does not cover.
         DataError: no image can be read.
         CheckpointError: ``state`` belongs to another pass.
-
-    Paper: Zeiler and Fergus 2013, section 4 and Fig. 2.
-    Departures: as ``patches.strongest_patches``.
     """
     asked = as_list(unit)
     if len(asked) > _MOST:
@@ -102,7 +94,7 @@ def show_strongest(
     if extensions := sorted({name for one in patches for name in one.extensions}):
         caption += f"\nNot defined by the paper: {'; '.join(extensions)}."
     return Picture(
-        name=strongest_name(opened, layer),
+        name=file_name("strongest", network_name(opened), layer),
         rows=patch_panels(patches),
         title=f"{title_of(opened)}: strongest images of {layer}",
         caption=caption,
