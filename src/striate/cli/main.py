@@ -41,6 +41,15 @@ from striate.core.errors import StriateError
 
 OLD_NAMES: dict[str, dict[str, str]] = {
     "draw": {"--output": "--out"},
+    "look": {"--output": "--out"},
+    "look activations": {"--maps": "--top"},
+    "look deconv": {"--count": "--top"},
+    "look filters": {"--filters": "--top", "--only": "--unit"},
+    "look gallery": {"-k": "--top", "--units": "--num-units"},
+    "look gradcam": {"--count": "--top"},
+    "look occlusion": {"--target": "--class"},
+    "look segment": {"--top": "--quantile"},
+    "look strongest": {"-k": "--top", "--units": "--unit"},
     "evaluate": {"--topk": "--top"},
     "predict": {"--topk": "--top"},
     "report": {"--output": "--out"},

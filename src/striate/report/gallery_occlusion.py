@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.core.progress import Progress
+from striate.look.layers import device_of
 from striate.look.occlusion import OcclusionMaps, occlude
 from striate.look.stream import ImageStream, fetch
 from striate.look.strongest import Strongest
@@ -45,7 +46,6 @@ def occlusion_examples(
     fill: Tensor | float,
     multi_label: bool,
     temperature: float,
-    input_shape: tuple[int, int, int],
     examples: int,
     progress: Progress,
 ) -> tuple[tuple[OcclusionExample, ...], str, str]:
@@ -59,7 +59,6 @@ def occlusion_examples(
         fill: what the occluder shows, as ``occlude``.
         multi_label: whether the scores are independent.
         temperature: what scores are divided by before they become probabilities.
-        input_shape: channels, height and width in pixels.
         examples: how many, if there are as many images.
         progress: listener.
 
@@ -70,17 +69,12 @@ def occlusion_examples(
     numbers = list(dict.fromkeys(top.numbers.T.flatten().tolist()))[:examples]
     if not numbers or not classes:
         return (), "", ""
-    side = min(input_shape[1:])
-    size, stride = max(1, round(side * 50 / 224)), max(1, round(side * 10 / 224))
     read = fetch(images, numbers)
     batch = torch.stack([read[number] for number in numbers])
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     try:
         maps = occlude(
             net,
-            batch.to(device),
-            size_px=size,
-            stride_px=stride,
+            batch.to(device_of(net)),
             fill=fill,
             multi_label=multi_label,
             temperature=temperature,
@@ -90,7 +84,9 @@ def occlusion_examples(
         return (), "", ""
     shown = images.shown(batch)
     found = tuple(_example(top.names[n], shown[i], maps, i, classes) for i, n in enumerate(numbers))
-    return found, f"{size} x {size} px, a step every {stride} px", maps.layer
+    (height, width), (step, _) = maps.grid.size_px, maps.grid.stride_px
+    summed = "" if maps.activation is None else maps.activation.layer
+    return found, f"{height} x {width} px, a step every {step} px", summed
 
 
 def _example(
@@ -99,7 +95,7 @@ def _example(
     def named(number: int) -> str:
         return classes[number] if number < len(classes) else f"class {number}"
 
-    labels = maps.label[index].numpy()
+    labels = maps.label.map[index].numpy()
     frequent = [int(one) for one in np.unique(labels)]
     frequent.sort(key=lambda one: -int((labels == one).sum()))
     palette = colormaps["tab10"](np.arange(_NUM_LABEL_COLOURS))[:, :3]
@@ -108,12 +104,12 @@ def _example(
     legend = [(to_hex(colour), named(one)) for one, colour in colours.items()]
     if len(frequent) > len(colours):
         legend.append((to_hex(_OTHER_LABELS), f"{len(frequent) - len(colours)} more"))
-    activation = None if maps.activation is None else maps.activation[index].numpy()
-    probability = maps.probability[index].numpy()
+    activation = None if maps.activation is None else maps.activation.map[index].numpy()
+    probability = maps.probability.map[index].numpy()
     return OcclusionExample(
         name=name.rpartition("/")[2],
         target=named(int(maps.target[index])),
-        probability=float(maps.whole_probability[index]),
+        probability=float(maps.probability.whole[index]),
         image=inline(pixels, sharp=max(pixels.shape[:2]) < 100),
         activation=None if activation is None else _amounts(activation),
         activation_range=(0.0, 0.0) if activation is None else _range(activation),
