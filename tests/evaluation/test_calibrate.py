@@ -15,6 +15,7 @@ from striate.core.errors import BundleError, DataError, UsageError
 from striate.data.find import find_images
 from striate.serve.predict import predict
 from striate.weights.bundle import load_bundle, save_bundle
+from striate.weights.open import open_network
 
 SETTINGS = {"batch_images": "64", "val_fraction": "0.1", "test_fraction": "0.2", "lr": "0.05"}
 
@@ -85,6 +86,14 @@ def test_it_is_written_into_the_bundle_and_nothing_else_changes(trained, tmp_pat
     assert result.test_after.nll < result.test_before.nll
     again = striate.calibrate(target, "digits", compute=FP32)
     assert (again.replaced, again.fit) == (result.fit.temperature, result.fit)
+
+
+def test_an_open_network_needs_a_file_to_write(trained, tmp_path):
+    opened = replace(open_network(str(trained)), path=None)
+    with pytest.raises(UsageError, match="expected `out`"):
+        striate.calibrate(opened, "digits")
+    result = striate.calibrate(opened, "digits", out=tmp_path / "x.safetensors", compute=FP32)
+    assert load_bundle(result.bundle).temperature == load_bundle(trained).temperature
 
 
 def test_elsewhere_leaves_the_bundle_as_it_was(trained, tmp_path):

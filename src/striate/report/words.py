@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
-from striate.metrics.scores import Interval
+from striate.metrics.interval import Interval
 
 
 def percent(rate: float | None, num_images: int | None = None) -> str:
