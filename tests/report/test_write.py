@@ -146,7 +146,7 @@ def test_predictions_make_a_page(runs, photos, tmp_path):
     assert "Made from predictions alone" in page
     assert "How it learned" not in page
     both = page_of(runs[0], tmp_path / "kept.csv", out=tmp_path / "both.html")
-    assert "right on exactly the same images" in both
+    assert "correct on exactly the same images" in both
 
 
 def test_several_labels_get_thresholds_of_the_validation_images(tmp_path):
