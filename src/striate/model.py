@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from striate.evaluation.protocol import Protocol
     from striate.look.looker import Looker
     from striate.serve.export import Exported
-    from striate.serve.images import ImageInMemory, Images
+    from striate.serve.images import Images
     from striate.serve.predict import Prediction
 
 
@@ -86,21 +86,6 @@ class Model:
         return self.opened.bundle.multi_label
 
     # -- What it answers -------------------------------------------------------------------------------------
-
-    @overload
-    def predict(
-        self,
-        images: "ImageInMemory",
-        *,
-        top: int = 5,
-        engine: "EngineChoice" = "auto",
-        compute: Compute = ...,
-    ) -> "Prediction": ...
-
-    @overload
-    def predict(
-        self, images: "Images", *, top: int = 5, engine: "EngineChoice" = "auto", compute: Compute = ...
-    ) -> "Prediction | Iterator[Prediction]": ...
 
     def predict(
         self,
@@ -382,7 +367,7 @@ def wrap(
         net=f"<{type(module).__name__}>",
         classes=names,
         multi_label=multi_label,
-        preprocessing=preprocessing or untrained_preprocessing(tuple(input)),
+        preprocessing=preprocessing or untrained_preprocessing((input[0], input[1], input[2])),
         state={},
     )
     return Model(OpenNetwork(net=module, bundle=bundle, name=type(module).__name__))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from striate.metrics.predictions_file import load_predictions
 from striate.nets import build
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
+from striate.weights.open import open_network
 
 FP32 = Compute(precision="fp32")
 
@@ -148,6 +150,20 @@ def test_weighted_average_and_copies(children, family, tmp_path):
     striate.average([family / "parent", family / "parent", family / "parent"], out, force=True)
     copy, original = load_file(out), load_file(family / "parent" / "model.safetensors")
     assert all(torch.equal(copy[name], original[name]) for name in original)
+
+
+def test_open_networks_and_results_of_trainings_blend_like_their_files(family, children, tmp_path):
+    parent = SimpleNamespace(run=family / "parent")  # as striate.train returns it
+    paths = [tmp_path / "files.safetensors", tmp_path / "open.safetensors"]
+    opened = open_network(str(children[0]))
+    striate.average([family / "parent", children[0]], paths[0], data="digits", compute=FP32)
+    striate.average([parent, opened], paths[1], data="digits", compute=FP32)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    files = striate.ensemble([family / "parent", children[0]], "digits", compute=FP32)
+    others = striate.ensemble([parent, opened], "digits", compute=FP32)
+    assert others.to_json() == files.to_json()
+    with pytest.raises(UsageError, match="holds none"):
+        striate.ensemble([opened], "digits", snapshots=True)
 
 
 def test_strangers_are_mixed_but_the_result_is_explained(family):

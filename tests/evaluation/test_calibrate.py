@@ -87,6 +87,14 @@ def test_it_is_written_into_the_bundle_and_nothing_else_changes(trained, tmp_pat
     assert (again.replaced, again.fit) == (result.fit.temperature, result.fit)
 
 
+def test_an_open_network_needs_a_file_to_write(trained, tmp_path):
+    opened = replace(open_network(str(trained)), path=None)
+    with pytest.raises(UsageError, match="expected `out`"):
+        striate.calibrate(opened, "digits")
+    result = striate.calibrate(opened, "digits", out=tmp_path / "x.safetensors", compute=FP32)
+    assert load_bundle(result.bundle).temperature == load_bundle(trained).temperature
+
+
 def test_elsewhere_leaves_the_bundle_as_it_was(trained, tmp_path):
     before = hashlib.sha256((trained / "model.safetensors").read_bytes()).digest()
     target = tmp_path / "out.safetensors"

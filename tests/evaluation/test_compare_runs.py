@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from striate.core.errors import BundleError, DataError, UsageError
 from striate.metrics.predictions import Predictions
 from striate.metrics.predictions_file import save_predictions
 from striate.weights.bundle import load_bundle, save_bundle, with_graphs
-from striate.weights.open import open_bundle
+from striate.weights.open import open_bundle, open_network
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -78,8 +79,8 @@ def test_the_figures_can_be_recounted_from_the_answers(saved):
     first = pair.disagreements[0]
     k = a.files.index(first.file)
     assert first.true == CLASSES[a.labels[k]]
-    assert first.answer_a == CLASSES[a.logits[k].argmax()]
-    assert first.answer_b == CLASSES[b.logits[k].argmax()]
+    assert first.predicted_a == CLASSES[a.logits[k].argmax()]
+    assert first.predicted_b == CLASSES[b.logits[k].argmax()]
     assert sum(entry.paired.num_images for entry in pair.by_class) == 60
 
 
@@ -129,7 +130,7 @@ def test_several_labels_count_as_right_when_all_are(tmp_path):
     found = striate.compare([tmp_path / "a.csv", tmp_path / "b.csv"])
     assert [one.num_correct for one in found.models] == [3, 1]
     assert {entry.name: entry.paired.only_a for entry in found.pairs[0].by_class} == {"x": 0, "y": 2}
-    assert [(one.true, one.answer_b) for one in found.pairs[0].disagreements] == [
+    assert [(one.true, one.predicted_b) for one in found.pairs[0].disagreements] == [
         ("x", "x, y"),
         ("x, y", "x"),
     ]
@@ -146,6 +147,15 @@ def test_runs_are_compared_on_the_images_that_their_training_held_out(runs):
     nats = torch.nn.functional.cross_entropy(scaled, torch.tensor(alone.predictions.labels)).item()
     assert found.models[1].loss == pytest.approx(nats, rel=1e-5)
     assert found.pairs[0].paired.difference < 0  # at a rate of 0.0001 nothing is learnt in two epochs
+
+
+def test_runs_are_named_one_by_one_or_as_a_list_or_by_what_a_training_returned(runs):
+    found = striate.compare([runs[0], runs[2]])
+    returned = [SimpleNamespace(run=run) for run in runs]
+    assert striate.compare(runs[0], runs[2]) == found == striate.compare(returned[0], str(runs[2]))
+    opened = striate.compare(open_network(str(runs[0])), runs[2], data="digits")
+    assert opened.pairs[0].paired == found.pairs[0].paired
+    assert [one.seed for one in opened.models] == [0, 0]
 
 
 def test_seeds_of_one_recipe_are_taken_together(runs):

@@ -357,7 +357,7 @@ def test_what_is_no_predictions_file_is_said_to_be_none(tmp_path, content: bytes
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_file_and_a_folder(tmp_path, kind: str):
     with pytest.raises(
-        DataError, match=f"none.{kind}: no such file; expected one of `striate evaluate --save`"
+        DataError, match=f"none.{kind}: no such file; expected one that `striate evaluate` saved"
     ):
         load_predictions(tmp_path / f"none.{kind}")
     (tmp_path / f"folder.{kind}").mkdir()

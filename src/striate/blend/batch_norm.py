@@ -1,7 +1,6 @@
 """Batch norm's statistics after weights were mixed: measured again, on training images."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from striate.core.errors import DataError
 from striate.data.batch import Batch
+from striate.evaluation.evaluate import autocast, in_eval_mode
 
 
 @dataclass(slots=True)
@@ -86,23 +86,19 @@ def recompute_batch_norm(
         assert isinstance(module, _BatchNorm)
         moments[module].take_in(inputs[0])
 
-    modes = [(module, module.training) for module in net.modules()]
     hooks = [module.register_forward_pre_hook(watch) for module in norms]
     num_images = 0
     try:
-        net.eval()
-        for norm in norms:
-            norm.train()
-            norm.momentum = 0.0  # the pass itself must leave the old statistics alone
-        with nullcontext() if autocast_dtype is None else torch.autocast(device.type, dtype=autocast_dtype):
+        with in_eval_mode(net), autocast(device, autocast_dtype):
+            for norm in norms:
+                norm.train()
+                norm.momentum = 0.0  # the pass itself must leave the old statistics alone
             for batch in batches:
                 net(batch.images.to(device, non_blocking=True))
                 num_images += len(batch.images)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
         for norm, (momentum, counter) in kept.items():
             norm.momentum = momentum
             if counter is not None and norm.num_batches_tracked is not None:

@@ -14,6 +14,7 @@ from striate.blend.average import State, average_states, mix_states, refuse_othe
 from striate.core.errors import NonFiniteLossError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batch import Batch
+from striate.evaluation.evaluate import in_eval_mode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,38 +107,36 @@ def learned_soup(
     log_beta = torch.zeros((), device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([weights, log_beta], lr=lr, weight_decay=0.0)
     losses = []
-    modes = [(module, module.training) for module in net.modules()]
     momenta = {m: m.momentum for m in net.modules() if isinstance(m, _BatchNorm)}
     try:
-        net.eval()
-        for norm in momenta:
-            norm.train()
-            norm.momentum = 0.0
-        for epoch in range(epochs):
-            total, num_images = 0.0, 0
-            for batch in batches(epoch):
-                shares = weights if free else weights.softmax(1)
-                mixed = {
-                    name: torch.tensordot(shares[row_of[name]], stack, 1) for name, stack in stacked.items()
-                }
-                buffers = {name: tensor.clone() for name, tensor in fixed.items()}
-                logits = functional_call(net, {**mixed, **buffers}, (batch.images.to(device),))
-                loss = _loss(logits.float() * log_beta.exp(), batch.labels.to(device))
-                if not bool(torch.isfinite(loss)):
-                    raise NonFiniteLossError(
-                        "expected a finite loss of the mixed network, got NaN or infinity: lower the"
-                        " learning rate of the soup, or mix networks that share a parent"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += float(loss.detach()) * len(batch.images)
-                num_images += len(batch.images)
-            losses.append(total / max(1, num_images))
-            progress("learning", epoch + 1, epochs)
+        with in_eval_mode(net):
+            for norm in momenta:
+                norm.train()
+                norm.momentum = 0.0
+            for epoch in range(epochs):
+                total, num_images = 0.0, 0
+                for batch in batches(epoch):
+                    shares = weights if free else weights.softmax(1)
+                    mixed = {
+                        name: torch.tensordot(shares[row_of[name]], stack, 1)
+                        for name, stack in stacked.items()
+                    }
+                    buffers = {name: tensor.clone() for name, tensor in fixed.items()}
+                    logits = functional_call(net, {**mixed, **buffers}, (batch.images.to(device),))
+                    loss = _loss(logits.float() * log_beta.exp(), batch.labels.to(device))
+                    if not bool(torch.isfinite(loss)):
+                        raise NonFiniteLossError(
+                            "expected a finite loss of the mixed network, got NaN or infinity: lower the"
+                            " learning rate of the soup, or mix networks that share a parent"
+                        )
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimizer.step()
+                    total += float(loss.detach()) * len(batch.images)
+                    num_images += len(batch.images)
+                losses.append(total / max(1, num_images))
+                progress("learning", epoch + 1, epochs)
     finally:
-        for module, training in modes:
-            module.training = training
         for norm, momentum in momenta.items():
             norm.momentum = momentum
     with torch.no_grad():

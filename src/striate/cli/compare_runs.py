@@ -183,7 +183,7 @@ def _print_disagreements(pair: "Pair", a: str, b: str, images: int) -> None:
     for heading in ("image", "is", f"{a} says", f"{b} says"):
         table.add_column(heading, overflow="fold")
     for one in pair.disagreements[:images]:
-        table.add_row(escape(one.file), escape(one.true), escape(one.answer_a), escape(one.answer_b))
+        table.add_row(escape(one.file), escape(one.true), escape(one.predicted_a), escape(one.predicted_b))
     out.print(table)
 
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from striate.metrics.paired import (
     MeanDifference,
     Paired,
     holm,
+    most_different_first,
     paired,
     paired_by_class,
     paired_means,
@@ -75,14 +76,14 @@ class Disagreement:
     Attributes:
         file: its name.
         true: its class (multi-label: its classes).
-        answer_a: the class (classes) that A predicts.
-        answer_b: the same of B.
+        predicted_a: the class (classes) that A predicts.
+        predicted_b: the same of B.
     """
 
     file: str
     true: str
-    answer_a: str
-    answer_b: str
+    predicted_a: str
+    predicted_b: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +194,15 @@ class Comparison:
                         {"name": entry.name, "p_holm": entry.p_holm, **entry.paired.to_json()}
                         for entry in pair.by_class
                     ],
-                    "disagreements": [asdict(one) for one in pair.disagreements],
+                    "disagreements": [
+                        {
+                            "file": one.file,
+                            "true": one.true,
+                            "answer_a": one.predicted_a,
+                            "answer_b": one.predicted_b,
+                        }
+                        for one in pair.disagreements
+                    ],
                 }
                 for pair in self.pairs
             ],
@@ -394,15 +403,13 @@ def _by_class(
     if not a.multi_label:
         return paired_by_class(correct_a, correct_b, a.labels, a.classes, seed=seed)
     truth = a.labels == 1
-    found = [
-        paired((a.logits[:, k] > 0) == truth[:, k], (b.logits[:, k] > 0) == truth[:, k], seed=seed)
-        for k in range(len(a.classes))
-    ]
-    corrected = holm([one.p_exact for one in found])
-    entries = [
-        ClassDifference(name, one, p) for name, one, p in zip(a.classes, found, corrected, strict=True)
-    ]
-    return tuple(sorted(entries, key=lambda entry: (-abs(entry.paired.difference), entry.paired.p_exact)))
+    return most_different_first(
+        a.classes,
+        [
+            paired((a.logits[:, k] > 0) == truth[:, k], (b.logits[:, k] > 0) == truth[:, k], seed=seed)
+            for k in range(len(a.classes))
+        ],
+    )
 
 
 def _disagreements(a: Predictions, b: Predictions, differs: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
@@ -414,8 +421,8 @@ def _disagreements(a: Predictions, b: Predictions, differs: NDArray[np.bool_]) -
         Disagreement(
             file=a.files[i],
             true=_named(a, a.labels[i] == 1) if a.multi_label else a.classes[int(a.labels[i])],
-            answer_a=predicted(a, i),
-            answer_b=predicted(b, i),
+            predicted_a=predicted(a, i),
+            predicted_b=predicted(b, i),
         )
         for i in sorted(np.flatnonzero(differs).tolist(), key=lambda i: a.files[i])
     )

@@ -2,8 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from striate.core.errors import InputSizeError, UsageError
+from striate.evaluation.evaluate import in_eval_mode
 from striate.nets.modules import (
     LocalResponseNorm,
     PartialConv2d,
@@ -55,18 +55,6 @@ _ELEMENTWISE_FUNCTIONS = (
 )
 
 _Origin = tuple[int, int, int]
-
-
-@contextmanager
-def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put every layer into eval mode; each gets its own mode back afterwards, also after an error."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 class FullyConvolutional(nn.Module):

@@ -1,7 +1,7 @@
 """Running a network over labelled batches and keeping all predictions."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,28 +82,22 @@ def evaluate(
     labels: list[Tensor] = []
     indices: list[NDArray[np.int64]] = []
     done = 0
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        net.eval()
-        # Autocast spans the loop so that each weight is cast once; inference mode covers only the network, so
-        # that tensors which the batches keep for themselves stay usable in training.
-        with _autocast(device, autocast_dtype):
-            for batch in batches:
-                _check_labels(batch.labels, labels, len(classes))
-                with torch.inference_mode():
-                    logits = net(batch.images.to(device, non_blocking=True))
-                    _check_logits(logits, len(batch.images), len(classes))
-                    p, loss = _probabilities_and_losses(logits, batch.labels.to(device, non_blocking=True))
-                probabilities.append(p)
-                raw.append(logits.float())
-                losses.append(loss)
-                labels.append(batch.labels)
-                indices.append(batch.indices)
-                done += len(batch.images)
-                progress("evaluate", done, total)
-    finally:
-        for module, training in modes:
-            module.training = training
+    # Autocast spans the loop so each weight is cast once; inference mode covers only the network, so tensors
+    # that the batches keep stay usable in training.
+    with in_eval_mode(net), autocast(device, autocast_dtype):
+        for batch in batches:
+            _check_labels(batch.labels, labels, len(classes))
+            with torch.inference_mode():
+                logits = net(batch.images.to(device, non_blocking=True))
+                _check_logits(logits, len(batch.images), len(classes))
+                p, loss = _probabilities_and_losses(logits, batch.labels.to(device, non_blocking=True))
+            probabilities.append(p)
+            raw.append(logits.float())
+            losses.append(loss)
+            labels.append(batch.labels)
+            indices.append(batch.indices)
+            done += len(batch.images)
+            progress("evaluate", done, total)
     if done == 0:
         raise DataError(
             "expected at least one image to evaluate, got none: check the data source and its split"
@@ -165,7 +159,20 @@ def _probabilities_and_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, T
         return logits.sigmoid(), losses.mean(dim=1)
 
 
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+@contextmanager
+def in_eval_mode(net: nn.Module) -> Iterator[None]:
+    """Put every layer into eval mode; each gets its own mode back afterwards, also after an error."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Return ``torch.autocast``, or a context that does nothing where there is no dtype."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 

@@ -4,9 +4,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -34,7 +33,8 @@ from striate.data.views import (
     ten_crops,
     whole_image,
 )
-from striate.evaluation.dense import fully_convolutional, in_eval_mode
+from striate.evaluation.dense import fully_convolutional
+from striate.evaluation.evaluate import autocast, in_eval_mode
 from striate.metrics.predictions import logits_of
 
 ProtocolKind = Literal["single", "flip", "ten-crop", "144-crop", "dense", "multi-scale"]
@@ -289,7 +289,7 @@ def evaluate_protocol(
     shown = ordered_map(views, range(len(indices)), compute.threads or os.cpu_count() or 1)
     sums: NDArray[np.float64] | None = None
     missing = np.full(len(indices), showing.num_views)
-    with in_eval_mode(net), _autocast(device, compute.autocast_dtype):
+    with in_eval_mode(net), autocast(device, compute.autocast_dtype):
         for pixels, rows in _same_sized(shown, compute.batch(64), preprocessing):
             with torch.inference_mode():
                 images = normalise(torch.from_numpy(pixels).to(device), preprocessing)
@@ -379,7 +379,3 @@ def _px(sides: Sequence[int]) -> str:
 
 def _listed(words: Sequence[str], last: str = "or") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

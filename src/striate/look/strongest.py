@@ -287,7 +287,14 @@ def _load(path: Path, owner: str, images: ImageStream) -> _Pass:
             for number, (layer, rows, columns) in enumerate(about["layers"]):
                 found = {name: torch.from_numpy(arrays[f"{name}_{number}"]) for name in _TENSORS}
                 tops[layer] = Strongest(
-                    layer=layer, map_size=(rows, columns), names={}, num_images=0, **found
+                    layer=layer,
+                    values=found["values"],
+                    numbers=found["numbers"],
+                    rows=found["rows"],
+                    columns=found["columns"],
+                    map_size=(rows, columns),
+                    names={},
+                    num_images=0,
                 )
         done = _Pass(
             tops,

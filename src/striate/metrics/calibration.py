@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from striate.core.errors import UsageError
 from striate.metrics.checks import check_labels, check_marks, check_values
+from striate.metrics.interval import Interval, wilson
 from striate.metrics.predictions import probabilities as probabilities_of
-from striate.metrics.scores import Interval, wilson
 
 NUM_BINS = 15  # Guo et al. 2017, table 1
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # the range that a temperature is sought in

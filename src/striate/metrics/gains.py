@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import UsageError
+from striate.metrics.interval import wilson
 from striate.metrics.paired import paired
 from striate.metrics.predictions import Predictions, on_same_images
-from striate.metrics.scores import Scores, topk_correct, wilson
+from striate.metrics.scores import Scores, topk_correct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,10 +256,13 @@ def paired_by_class(
     found = [
         paired(a[labels == k], b[labels == k], seed=seed, resamples=resamples, level=level) for k in present
     ]
+    return most_different_first([classes[k] for k in present], found)
+
+
+def most_different_first(classes: Sequence[str], found: Sequence[Paired]) -> tuple[ClassDifference, ...]:
+    """Correct the classes' comparisons for their number, and sort them as ``paired_by_class``."""
     corrected = holm([one.p_exact for one in found])
-    entries = [
-        ClassDifference(classes[k], one, p) for k, one, p in zip(present, found, corrected, strict=True)
-    ]
+    entries = [ClassDifference(name, one, p) for name, one, p in zip(classes, found, corrected, strict=True)]
     return tuple(sorted(entries, key=lambda entry: (-abs(entry.paired.difference), entry.paired.p_exact)))
 
 
@@ -267,8 +270,8 @@ def mcnemar(only_a: int, only_b: int) -> tuple[float, float]:
     """Return McNemar's two-sided p from the numbers of images on which one alone is correct.
 
     Args:
-        only_a: images that only A gets right.
-        only_b: images that only B gets right.
+        only_a: images that only A classifies correctly.
+        only_b: images that only B classifies correctly.
 
     Returns:
         The exact p, ``min(1, 2 P(X <= min(only_a, only_b)))`` with X binomial(only_a + only_b, 1/2), and the

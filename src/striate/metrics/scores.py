@@ -14,21 +14,6 @@ from striate.metrics.by_class import ClassScore, Imbalance
 from striate.metrics.checks import check_indices, check_labels, check_values, not_finite
 from striate.metrics.interval import Interval, wilson
 
-__all__ = [
-    "ClassScore",
-    "Confusion",
-    "Imbalance",
-    "Interval",
-    "Scores",
-    "confusion",
-    "easiest_classes",
-    "hardest_classes",
-    "score",
-    "top_confusions",
-    "topk_correct",
-    "wilson",
-]
-
 _TINY = float(np.finfo(np.float32).tiny)
 _TOP5_MIN_CLASSES = 6
 
