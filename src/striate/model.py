@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from striate.core.compute import Compute
@@ -86,6 +87,26 @@ class Model:
         return self.opened.bundle.multi_label
 
     # -- What it answers -------------------------------------------------------------------------------------
+
+    @overload
+    def predict(
+        self,
+        images: Image.Image | NDArray[np.uint8] | bytes,
+        *,
+        top: int = 5,
+        engine: "EngineChoice" = "auto",
+        compute: Compute = ...,
+    ) -> "Prediction": ...
+
+    @overload
+    def predict(
+        self,
+        images: "Images",
+        *,
+        top: int = 5,
+        engine: "EngineChoice" = "auto",
+        compute: Compute = ...,
+    ) -> "Prediction | Iterator[Prediction]": ...
 
     def predict(
         self,
