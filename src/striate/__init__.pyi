@@ -23,7 +23,9 @@ from striate.recipes.recipe import Recipe as Recipe
 from striate.report.write import write_report as write_report
 from striate.serve.bench import bench as bench
 from striate.serve.export import export as export
+from striate.serve.predict import Prediction as Prediction
 from striate.serve.predict import predict as predict
+from striate.serve.predict_file import predict_to_file as predict_to_file
 from striate.serve.quantize import quantize as quantize
 from striate.training.train import resume as resume
 from striate.training.train import train as train
