@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -285,10 +286,11 @@ def _load(path: Path, owner: str, images: ImageStream) -> _Pass:
             about = json.loads(arrays["about"].tobytes())
             tops = {}
             for number, (layer, rows, columns) in enumerate(about["layers"]):
-                found = {name: torch.from_numpy(arrays[f"{name}_{number}"]) for name in _TENSORS}
-                tops[layer] = Strongest(
-                    layer=layer, map_size=(rows, columns), names={}, num_images=0, **found
-                )
+                found: dict[str, Any] = {
+                    name: torch.from_numpy(arrays[f"{name}_{number}"]) for name in _TENSORS
+                }
+                nothing = _nothing(layer, 0, 0, torch.float32, (rows, columns))
+                tops[layer] = replace(nothing, **found)
         done = _Pass(
             tops,
             about["end"],
