@@ -128,7 +128,11 @@ def test_nets(run):
             2,
             "it takes no --seed, --precision",
         ),
-        (["evaluate", "nowhere", "-d", "digits", "--split", "half"], 2, "expected a split"),
+        (
+            ["evaluate", "nowhere", "-d", "digits", "--split", "half"],
+            2,
+            "'half' is not one of 'auto', 'train'",
+        ),
         (["train", "lenet5", "-d", "digits", "--epochs", "0"], 2, "--epochs"),
         (["evaluate", "nowhere", "-d", "digits"], 1, "no such file"),
         (["predict", "nowhere", "x.jpg"], 1, "no such file"),

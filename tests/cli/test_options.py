@@ -30,7 +30,7 @@ from striate.core.errors import UsageError
         ("quantize", "`max_drop_points=1`", "--max-drop 1"),
         ("evaluate", "`canvas_px`, `pad_px=10`", "--canvas, --pad 10"),
         ("predict", "`bundle`", "BUNDLE"),
-        ("anatomy", "`input=3x64x64` or `arguments`", "--input 3x64x64 or --arg"),
+        ("anatomy", "`input_shape=3x64x64` or `arguments`", "--input 3x64x64 or --arg"),
         ("nets", "`data`, `lr=1`, `softmax`", "`data`, `lr=1`, `softmax`"),
         ("nets", 'run `striate nets` or `striate.load("x")`', 'run `striate nets` or `striate.load("x")`'),
         ("evaluate", '`resume("runs/a")`', "`striate train --resume runs/a`"),

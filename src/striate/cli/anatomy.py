@@ -116,7 +116,7 @@ def anatomy(
         else:
             out.print(box.in_words(), highlight=False, markup=False)
     elif conventions:
-        found = reconcile(trace(net, shape, name=title), reference)
+        found = reconcile(trace(net, shape, name=title), title)
         if json:
             _print_json([asdict(one) for one in found])
         else:

@@ -19,7 +19,7 @@ def compare(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="NETWORK...",
+            metavar="NETWORK",
             help="Two or more: names, .net files, layers joined by >, or stacks as in 'conv 3x3 x3'.",
         ),
     ],

@@ -16,7 +16,7 @@ _SHOWN = 10
 
 
 def data(
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help=f"{DATA_HELP} Several are united.")],
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help=f"{DATA_HELP} Several are combined.")],
     json: JsonOption = False,
 ) -> None:
     """Inspect labelled images: classes, sizes, splits, duplicates, broken files.

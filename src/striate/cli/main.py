@@ -11,6 +11,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from striate import __version__
 from striate.cli import (
@@ -49,20 +50,40 @@ OLD_NAMES: dict[str, dict[str, str]] = {
     "look occlusion": {"--target": "--class"},
     "look segment": {"--top": "--quantile"},
     "look strongest": {"-k": "--top", "--units": "--unit"},
+    "evaluate": {"--topk": "--top"},
     "report": {"--output": "--out"},
 }
 """Command, or group of commands, to its old options and what they are called now."""
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
+_TRAIN, _MEASURE, _LOOK, _READ, _USE = _PANELS = (
+    "Train",
+    "Measure",
+    "Look inside a trained network",
+    "Read a network: sizes, costs, figures",
+    "Use a trained network",
+)
+
+
+class _InPanels(TyperGroup):
+    """Lists the commands in the order of their panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List them."""
+        commands: dict[str, Any] = dict(self.commands)
+        return sorted(commands, key=lambda name: _PANELS.index(commands[name].rich_help_panel))
+
+
 app = typer.Typer(
     name="striate",
+    cls=_InPanels,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The classic convolutional networks, LeNet-5 to ResNet: train, test and use them on your images.\n\n"
-    "Start with:  [bold]striate train lenet5_modern --data digits[/]",
+    help="Start with:  [bold]striate train lenet5_modern --data digits[/]\n\n"
+    "The classic convolutional networks, LeNet-5 to ResNet: train, test and use them on your images.",
 )
 
 
@@ -81,9 +102,6 @@ def _options(
 ) -> None:
     pass
 
-
-_TRAIN, _MEASURE, _USE = "Train", "Measure", "Use"
-_LOOK, _READ = "Look inside a trained network", "Read a network: sizes, costs, figures"
 
 app.command("train", rich_help_panel=_TRAIN)(train.train)
 app.command("data", rich_help_panel=_TRAIN)(data.data)

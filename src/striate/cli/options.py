@@ -39,7 +39,7 @@ BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HE
 BundlesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BUNDLE...", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
+        metavar="BUNDLE", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
     ),
 ]
 
@@ -144,6 +144,7 @@ _OPTION_OF = {
     "arguments": "arg",
     "net_arguments": "arg",
     "settings": "set",
+    "input_shape": "input",
     "batch_images": "batch",
     "checkpoint_s": "checkpoint-seconds",
     "target": "class",

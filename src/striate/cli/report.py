@@ -38,9 +38,9 @@ def report(
 ) -> None:
     """Write a page about one run, or about several side by side.
 
-    Curves, classes, confusions, calibration, mistakes, labels that may be wrong; several runs with paired
-    differences to the first. The runs are tested again: on the images given, or on those that their training
-    held out.
+    Curves, classes, confusions, calibration, mistakes, suspect labels; several
+    runs are compared with the first by paired differences. Each run is tested
+    again: on the images given, or on those that its training held out.
 
     Example:  [bold]striate report runs/a runs/b -o report.html[/]
     """

@@ -13,6 +13,7 @@ from torch import nn
 
 from striate.core.atomic import write_text_atomic
 from striate.core.compute import (
+    Compute,
     DeviceChoice,
     PrecisionChoice,
     autocast_dtype,
@@ -58,8 +59,8 @@ from striate.training.plan import (
 from striate.training.result import TrainResult
 from striate.weights.bundle import Bundle, fill_network, load_bundle, save_bundle
 from striate.weights.convert import open_weights
-from striate.weights.load import load_weights
-from striate.weights.open import input_shape, open_bundle
+from striate.weights.load import input_shape, load_weights
+from striate.weights.open import open_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, read_settings, snapshot_files
 
 # Levels -0.1 (0) to 1.175 (255), LeCun et al. 1998 sec. II.B: 1.275 u - 0.1 = (u - 0.1 / 1.275) / (1 /
@@ -321,9 +322,11 @@ def _finish(
         net.to(device),
         dataset,
         preprocessing,
-        batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
-        precision=plan.precision,  # type: ignore[arg-type]
-        device=device,
+        compute=Compute(
+            device=device.type,  # type: ignore[arg-type]
+            precision=plan.precision,  # type: ignore[arg-type]
+            batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
+        ),
         progress=progress,
     )
     metrics = {
