@@ -100,11 +100,7 @@ def unit_rows(
 
     The patch is left out where every unit sees the whole image.
 
-    Args:
-        views: the units.
-        number: which of their images.
-        shown: that image in 0..1, ``H x W x 3``.
-        colour_order: of the normed channels, ``RGB`` or ``BGR``.
+    ``number`` is one of the images, ``shown`` that image in 0..1, ``H x W x 3``.
     """
     size = (shown.shape[0], shown.shape[1])
     whole = (0, 0, size[0] - 1, size[1] - 1)

@@ -21,10 +21,7 @@ def scale_end(magnitudes: NDArray[Any]) -> float:
 def map_panel(amounts: NDArray[np.float32], *, title: str, scale: str) -> Panel:
     """Draw a map of amounts, from zero.
 
-    Args:
-        amounts: ``H x W``, at least 0.
-        title: above the panel.
-        scale: what the amounts are.
+    ``amounts`` are ``H x W``, at least 0; ``scale`` says what they are.
     """
     limits = (0.0, scale_end(amounts) or 1.0)
     return Panel(pixels=amounts, title=title, colours="magma", limits=limits, scale=scale)
@@ -33,10 +30,7 @@ def map_panel(amounts: NDArray[np.float32], *, title: str, scale: str) -> Panel:
 def shaded_panel(image: NDArray[np.float32], amounts: NDArray[np.float32], *, title: str) -> Panel:
     """Show an image, dark where a map is low.
 
-    Args:
-        image: in 0..1, ``H x W x 3``.
-        amounts: ``H x W``, at least 0.
-        title: above the panel.
+    The image is ``H x W x 3`` in 0..1, the amounts are ``H x W``, at least 0.
     """
     light = np.clip(amounts / (scale_end(amounts) or 1.0), 0, 1)
     return Panel(pixels=image * (_DARK + (1 - _DARK) * light)[:, :, None], title=title)

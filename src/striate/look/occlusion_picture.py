@@ -117,13 +117,7 @@ def panels(
 ) -> list[Panel]:
     """Return the panels of one image: image, occluder, and the maps (b), (d) and (e).
 
-    Args:
-        maps: of ``occlude``.
-        number: of the image in ``maps``.
-        shown: the image in 0..1, ``H x W x 3``.
-        cover: what the occluder shows, in 0..1, ``H x W x 3``.
-        name: of the image.
-        classes: names in the order of the scores.
+    ``number`` is the image in ``maps``; ``shown`` and ``cover`` are colours in 0..1, ``H x W x 3``.
     """
     height, width = shown.shape[:2]
     grid = maps.grid

@@ -168,15 +168,13 @@ def patch_sheets(found: UnitPatches, *, tile_px: int = 90) -> tuple[NDArray[np.f
     """
     columns = math.ceil(math.sqrt(len(found.values)))
     small = _fitted(found.projections.transpose(0, 2, 3, 1), tile_px)
-    signals = np.stack([signed_colours(_clipped(one))[..., :3] for one in small])
+    ends = [scale_end(np.abs(one)) for one in small]
+    signals = np.stack(
+        [signed_colours(one.clip(-end, end))[..., :3] for one, end in zip(small, ends, strict=True)]
+    )
     pixels = _fitted(found.patches, tile_px)
     gap = max(1, round(0.03 * max(pixels.shape[1:3])))
     return tiles(signals, columns, gap=gap, fill=_GAP), tiles(pixels, columns, gap=gap, fill=_GAP)
-
-
-def _clipped(signal: NDArray[np.float32]) -> NDArray[np.float32]:
-    end = scale_end(np.abs(signal))
-    return signal.clip(-end, end)
 
 
 def _fitted(images: NDArray[np.float32], tile_px: int) -> NDArray[np.float32]:

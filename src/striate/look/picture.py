@@ -23,8 +23,6 @@ from striate.core.errors import UsageError
 Box = tuple[int, int, int, int]
 """First row, first column, last row, last column, in pixels."""
 
-ENDINGS = (".png", ".svg", ".pdf")
-
 _DPI = 150
 _TITLE_PT, _LABEL_PT, _CAPTION_PT, _SMALLEST_PT = 11.0, 7.5, 7.5, 5.0
 _MARGIN, _GAP, _SCALE_ROOM, _LEGEND_ROOM = 0.1, 0.09, 0.50, 1.15  # inches
@@ -133,7 +131,7 @@ def check_ending(path: Path) -> None:
     Raises:
         UsageError: an ending that is none of .png, .svg, .pdf.
     """
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"expected a picture ending in .png, .svg or .pdf, got {path.name}")
 
 

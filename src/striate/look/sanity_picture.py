@@ -109,11 +109,7 @@ def sanity_panels(
 ) -> list[list[Panel]]:
     """Return rows of panels: the image, the curve, and a map for each stage.
 
-    Args:
-        stages: of ``sanity``.
-        number: which of the images.
-        shown: that image in 0..1, ``H x W x 3``.
-        name: of the image.
+    ``number`` is one of the images, ``shown`` that image in 0..1, ``H x W x 3``.
     """
     maps = []
     for stage in stages:
