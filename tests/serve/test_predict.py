@@ -267,7 +267,7 @@ def test_one_image_or_several(folder):
 def test_images_are_read_into_memory(folder):
     pixels = read_pixels([folder / "b.png", photo(), photo("L")], PRE)
     assert (pixels.shape, pixels.dtype) == ((3, 32, 32, 1), np.uint8)
-    with pytest.raises(BrokenImageError, match="broken.jpg"):
+    with pytest.raises(BrokenImageError, match=r"broken\.jpg"):
         read_pixels(folder, PRE)
     with pytest.raises(UsageError, match="at least one image"):
         read_pixels([], PRE)
