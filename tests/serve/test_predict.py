@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 from striate.core.compute import Compute
-from striate.core.errors import UsageError
+from striate.core.errors import BrokenImageError, UsageError
 from striate.data.find import Item
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.serve.engine import engine_for
-from striate.serve.predict import predict, predict_one, rank
+from striate.serve.images import is_one_image, read_pixels
+from striate.serve.predict import predict, rank
 from striate.weights.bundle import Bundle, save_bundle
 from striate.weights.open import OpenNetwork
 
@@ -241,22 +242,35 @@ def test_a_broken_image_in_memory_is_named(trained):
     assert (good.label, good.probability) == good.ranked[0]
 
 
-def test_one_image_and_an_engine_that_stays_open(trained, folder, tmp_path_factory):
+def test_an_engine_that_stays_open(trained, folder, tmp_path_factory):
     with engine_for(trained, engine="torch", compute=FP32) as engine:
-        one = predict_one(trained, folder / "b.png", engine=engine)
-        again = predict_one(trained, Image.open(folder / "b.png"), engine=engine)
+        [one] = predict(trained, folder / "b.png", engine=engine)
+        [again] = predict(trained, Image.open(folder / "b.png"), engine=engine)
         assert again.file == one.file == str(folder / "b.png")
         assert again == one
-        assert list(predict(trained, folder / "b.png", engine=engine)) == [one]
     with pytest.raises(UsageError, match="closed"):
-        predict_one(trained, folder / "b.png", engine=engine)
-    for several in (folder, [photo()], str(folder / "x.tar")):
-        with pytest.raises(UsageError, match="expected one image"):
-            predict_one(trained, several)
+        next(predict(trained, folder / "b.png", engine=engine))
     path = tmp_path_factory.mktemp("bundle") / "net.safetensors"
     save_bundle(trained.bundle, path)
     [by_path] = predict(path, folder / "b.png", engine="torch", compute=FP32)
     assert by_path == one
+
+
+def test_one_image_or_several(folder):
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    for one in (folder / "b.png", str(folder / "b.png"), photo(), rgb, Image.fromarray(rgb)):
+        assert is_one_image(one)
+    for several in (folder, folder / "x.tar", str(folder), [rgb], np.stack([rgb, rgb])):
+        assert not is_one_image(several)
+
+
+def test_images_are_read_into_memory(folder):
+    pixels = read_pixels([folder / "b.png", photo(), photo("L")], PRE)
+    assert (pixels.shape, pixels.dtype) == ((3, 32, 32, 1), np.uint8)
+    with pytest.raises(BrokenImageError, match=r"broken\.jpg"):
+        read_pixels(folder, PRE)
+    with pytest.raises(UsageError, match="at least one image"):
+        read_pixels([], PRE)
 
 
 def test_a_name_is_no_trained_network():

@@ -14,7 +14,7 @@ from striate.core.progress import Progress, silent
 from striate.data.find import Item
 from striate.metrics.predictions import probabilities
 from striate.serve.engine import Engine, engine_for, open_trained
-from striate.serve.images import Images, OneImage, PixelItem, is_one_image, items_of
+from striate.serve.images import Images, PixelItem, items_of
 from striate.serve.pipeline import stream_logits
 from striate.weights.bundle import Bundle
 from striate.weights.open import NetworkChoice, OpenNetwork
@@ -80,33 +80,6 @@ def predict(
     """
     check_top(top)
     return _predict(open_trained(network), items_of(images), top, engine, compute, progress)
-
-
-def predict_one(
-    network: NetworkChoice,
-    image: OneImage,
-    *,
-    top: int = 5,
-    engine: EngineChoice | Engine = "auto",
-    compute: Compute = Compute(),
-) -> Prediction:
-    """Classify one image.
-
-    Args:
-        network: as the following, see ``predict``.
-        image: Pillow's image, uint8 pixels, bytes, or the path of one file.
-        top: how many classes to name.
-        engine: an open one for many images one by one, which saves opening it every time.
-        compute: where and how.
-
-    Raises:
-        UsageError: as ``predict``; or a folder, an archive or several images.
-    """
-    if not is_one_image(image):
-        got = image if isinstance(image, str) else type(image).__name__
-        raise UsageError(f"expected one image, got {got}: use `predict` for several")
-    [found] = predict(network, image, top=top, engine=engine, compute=compute)
-    return found
 
 
 def _predict(
