@@ -15,7 +15,7 @@ class Ranked(BaseModel):
 
 
 class ImageAnswer(BaseModel):
-    """The answer for one image, as a line of striate predict --json."""
+    """What is said about one image: an object of the JSON lines that `striate predict` writes."""
 
     file: str = Field(description="The name that was sent, without folders; image for a bare body.")
     predictions: list[Ranked] = Field(description="Falling; empty if the image is broken.")
