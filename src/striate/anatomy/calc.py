@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from striate.anatomy.field import PIXELS, Axis, Field
 from striate.anatomy.fitting import Misfit, Sliding, misfit
-from striate.anatomy.record import Im2col
+from striate.anatomy.layer import Im2col
 from striate.core.errors import UsageError
 
 Pair = tuple[int, int]

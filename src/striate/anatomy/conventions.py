@@ -8,8 +8,9 @@ sources, and the tests hold them against the tools (fvcore 0.1.5, torchinfo 1.8.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from striate.anatomy.layer import Layer
 from striate.anatomy.ledger import is_batch_norm
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.anatomy.field import Axis, Field, join
-from striate.anatomy.record import Im2col, Window
+from striate.anatomy.layer import Im2col, Window
 
 Fields = Mapping[int, Field | None]
 

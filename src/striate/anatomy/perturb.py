@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.anatomy.field import Axis, Field
+from striate.anatomy.layer import Layer
 from striate.anatomy.ledger import ledger
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 from striate.anatomy.trace import follow, trace
 from striate.anatomy.units import UnitBox, grid_of, unit_box
 from striate.core.errors import UsageError

@@ -5,6 +5,7 @@ import re
 OPTION_OF = {
     "arguments": "--arg",
     "batch_images": "--batch",
+    "input_shape": "--input",
     "settings": "--set",
     "out": "--out",
 }

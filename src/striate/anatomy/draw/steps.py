@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from striate.anatomy.record import Anatomy, Layer, Shape, Window
+from striate.anatomy.layer import Layer, Shape, Window
+from striate.anatomy.record import Anatomy
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 _WORDS = {

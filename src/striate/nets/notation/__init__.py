@@ -9,7 +9,8 @@ of texts.
 from pathlib import Path
 
 from striate.nets.notation.building import build
-from striate.nets.notation.layers import (
+from striate.nets.notation.parsing import Sketch, parse, read, sketch
+from striate.nets.notation.record import (
     Activation,
     BatchNorm,
     Conv,
@@ -18,12 +19,10 @@ from striate.nets.notation.layers import (
     GlobalAvgPool,
     Layer,
     Norm,
+    Notation,
     Pool,
 )
-from striate.nets.notation.parsing import Sketch, parse, read, sketch
-from striate.nets.notation.recognising import notation_of
-from striate.nets.notation.record import Notation
-from striate.nets.notation.writing import write
+from striate.nets.notation.writing import notation_of, write
 
 __all__ = [
     "EXAMPLES",

@@ -6,7 +6,7 @@ from torch import nn
 
 from striate.core.errors import UsageError
 from striate.nets.modules import Chain, LocalResponseNorm, ScaledTanh
-from striate.nets.notation.layers import (
+from striate.nets.notation.record import (
     Activation,
     BatchNorm,
     Conv,
@@ -15,10 +15,11 @@ from striate.nets.notation.layers import (
     GlobalAvgPool,
     Layer,
     Norm,
+    Notation,
     Pool,
+    Volume,
+    num_values,
 )
-from striate.nets.notation.record import Notation
-from striate.nets.notation.volumes import Volume, num_values
 
 
 def build(notation: Notation, num_classes: int | None = None) -> Chain:

@@ -4,12 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from striate.nets.notation.clauses import Clauses, read_clauses
-from striate.nets.notation.drafts import make_draft
-from striate.nets.notation.items import Draft, Item, Scores
-from striate.nets.notation.layers import MAX_LAYERS
-from striate.nets.notation.phrases import read_phrase, suggest
-from striate.nets.notation.scan import Piece, Spot, Token
+from striate.nets.notation.forms import make_draft
+from striate.nets.notation.phrases import Clauses, Draft, Item, Scores, read_clauses, read_phrase, suggest
+from striate.nets.notation.record import MAX_LAYERS
+from striate.nets.notation.text import Piece, Spot, Token
 
 MAX_DEPTH = 8
 _POOLS = ("pool", "max pool", "avg pool")
