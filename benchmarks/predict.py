@@ -155,8 +155,8 @@ def _quantized(net: Any, bundle: Any, network: str, folder: Path, cache: Path) -
     import numpy as np
 
     from striate.data.find import find_images
-    from striate.serve.nncf import quantize_network
-    from striate.serve.pipeline import prepare
+    from striate.serve.images import prepare
+    from striate.serve.quantize_network import quantize_network
 
     kept = [cache / f"{network}.{suffix}" for suffix in ("int8.xml", "int8.bin")]
     if not all(path.exists() for path in kept):
@@ -175,16 +175,18 @@ def _classifier(way: str, network: str, folder: Path, cache: Path) -> Callable[[
     import torch
 
     if way.startswith("striate"):
-        from striate.data.find import find_images
+        from striate.core.compute import Compute
         from striate.serve.engine import open_engine
-        from striate.serve.predict import predict_with
+        from striate.serve.predict import predict
+        from striate.weights.open import OpenNetwork
 
         net, bundle = _bundle(network)
         precision: Any = way.split()[1]
         if precision == "int8":
             bundle = _quantized(net, bundle, network, folder, cache)
-        engine = open_engine(net, bundle, precision=precision)
-        return lambda: sum(one.error is None for one in predict_with(engine, bundle, find_images([folder])))
+        opened = OpenNetwork(net=net, bundle=bundle, name=network)
+        engine = open_engine(opened, compute=Compute(precision=precision))
+        return lambda: sum(one.error is None for one in predict(opened, folder, engine=engine))
     if way == "onnxruntime":
         session = _onnx_session(network, cache)
         name = session.get_inputs()[0].name
@@ -222,13 +224,16 @@ def measure_latency(way: str, network: str, folder: Path, cache: Path) -> dict[s
     pixels = np.random.default_rng(0).integers(0, 256, (1, _SIDE, _SIDE, 3), np.uint8)
     answer: Callable[[], Any]
     if way.startswith("striate"):
+        from striate.core.compute import Compute
         from striate.serve.engine import open_engine
+        from striate.weights.open import OpenNetwork
 
         net, bundle = _bundle(network)
         precision: Any = way.split()[1]
         if precision == "int8":
             bundle = _quantized(net, bundle, network, folder, cache)
-        engine = open_engine(net, bundle, precision=precision, batch_images=1, latency=True)
+        opened = OpenNetwork(net=net, bundle=bundle, name=network)
+        engine = open_engine(opened, compute=Compute(precision=precision, batch_images=1), latency=True)
 
         def answer() -> Any:
             return engine.logits(pixels)

@@ -118,17 +118,17 @@ def write_bundle(name, path):
 def predict_rate(path, photos, seconds):
     """Predict the folder again and again, for some seconds, after it was predicted once."""
     from striate.serve.engine import open_engine
-    from striate.serve.predict import predict_with
-    from striate.weights.open import open_bundle
+    from striate.serve.predict import predict
+    from striate.weights.open import open_network
 
-    net, bundle = open_bundle(path)
-    engine = open_engine(net, bundle)
+    network = open_network(path)
+    engine = open_engine(network)
     items = list(find_images([photos]))
-    for _ in predict_with(engine, bundle, items):
+    for _ in predict(network, items, engine=engine):
         pass
     number, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        number += sum(1 for _ in predict_with(engine, bundle, items))
+        number += sum(1 for _ in predict(network, items, engine=engine))
     rate = number / (time.perf_counter() - started)
     engine.close()
     return rate

@@ -21,7 +21,7 @@ from usual_loop import Loader, transforms
 from striate.core.environment import describe_machine
 from striate.data.source import SPLIT_NAMES
 from striate.data.sources import open_source
-from striate.metrics.scores import wilson
+from striate.metrics.interval import wilson
 from striate.nets import build
 
 

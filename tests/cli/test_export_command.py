@@ -84,14 +84,14 @@ def test_images_of_ones_own(run, path, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--to", "caffe"), "expected --to onnx, openvino, torch-export; got 'caffe'"),
+        (("--to", "caffe"), "'caffe' is not one of 'onnx', 'openvino', 'torch-export'"),
         (
             ("--to", "onnx", "--batch", "many"),
             "expected --batch dynamic or a number of at least 1, got 'many'",
         ),
         (("--to", "onnx", "--batch", "0"), "got '0'"),
-        (("--to", "onnx", "--precision", "bf16"), "precision out of auto, fp32, int8; got 'bf16'"),
-        (("--to", "openvino", "--precision", "int8"), "no int8 weights"),
+        (("--to", "onnx", "--precision", "bf16"), "'bf16' is not one of 'auto', 'fp32', 'int8'"),
+        (("--to", "openvino", "--precision", "int8"), "got no int8 network: use --precision fp32"),
         (("--to", "openvino", "-o", "{here}/x.onnx"), "expected a file ending in .xml"),
         (("--to", "onnx", "-o", "{here}"), "got the folder"),
         (("--to", "onnx", "--check", "nowhere"), "nowhere"),
@@ -111,7 +111,7 @@ def test_missing_package_and_missing_bundle(run, path, tmp_path, monkeypatch):
     code, _, err = run("export", tmp_path / "none.safetensors", "--to", "openvino")
     assert code == 1
     assert "no such file" in err
-    monkeypatch.setattr("striate.serve.export_onnx.find_spec", lambda name: 1 if name == "onnx" else None)
+    monkeypatch.setattr("striate.serve.packages.find_spec", lambda name: 1 if name == "onnx" else None)
     code, _, err = run("export", path, "--to", "onnx")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install onnxscript onnxruntime" in err

@@ -190,12 +190,12 @@ def test_torchvisions_names_come_in_and_go_out(run, tmp_path):
     (tmp_path / "run").mkdir()
     code, _, err = run("weights", "show", "run")
     assert code == 1
-    assert "a folder" in err
+    assert "run/model.safetensors: expected a weights file, got no file of that name" in err
     torch.save(net.state_dict(), tmp_path / "ours.pth")
     code, _, err = run("weights", "convert", "ours.pth", "ours.safetensors", "--net", "resnet18")
     assert code == 1
-    assert "what pictures the weights" in err
-    assert "say --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 [--resize 256]" in err
+    assert "what images the weights" in err
+    assert "give --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 [--resize 256]" in err
     given = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--resize", 256)
     code, out, err = run("weights", "convert", "ours.pth", "ours.safetensors", "--net", "resnet18", *given)
     assert code == 0, err
@@ -347,7 +347,7 @@ def test_messages_name_what_would_help(run, tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared trained weights are not on this machine")
 def test_a_graph_is_only_shown(run):
-    for file in (*SHARED.glob("*.onnx"), *SHARED.glob("*.xml")):
+    for file in SHARED.glob("*.onnx"):
         code, _, err = run("weights", "convert", file, "x.safetensors")
         assert code == 2
         assert "graphs are only shown (`striate weights show`)" in err
@@ -361,6 +361,10 @@ def test_every_shared_file_is_shown(run):
     assert files
     for file in files:
         code, out, err = run("weights", "show", file, "--json")
+        if "openvino" in file.name:  # a graph whose tensors have no names
+            assert code == 1
+            assert "of OpenVINO?): name the weights file that it was converted from" in err
+            continue
         assert code == 0, err
         shown = json.loads(out)
         assert shown["tensors"]
@@ -437,23 +441,36 @@ def test_a_soup_names_its_ingredients(run, tmp_path, width):
     assert (shown["temperature"], shown["graphs"]) == (0.8, [])
 
 
-def test_what_is_damaged_in_a_bundle_is_left_out(run, tmp_path):
+def test_damaged_metadata_is_refused_by_name(run, tmp_path):
     save_bundle(lenet5_bundle(), tmp_path / "whole.safetensors")
     _, out, _ = run("weights", "show", "whole.safetensors")
     assert "temperature 1 (changes no probabilities)" in out.splitlines()
     with safe_open(tmp_path / "whole.safetensors", framework="pt") as file:
         metadata = file.metadata()
-    for damage in (
-        {"temperature": "[", "ingredients": "{}"},
-        {"temperature": '"hot"', "ingredients": '[1, {"file": 3, "coefficient": "all"}]'},
-        {"temperature": "true", "ingredients": "null", "metrics": '{"int8": {"measure": 1}}'},
+    for field, text, expected in (
+        ("temperature", "[", "a number from 0.001 to 1000"),
+        ("temperature", '"hot"', "a number"),
+        ("temperature", "true", "a number"),
+        ("temperature", "1e400", "a number"),
+        ("temperature", "1e-308", "a number"),
+        ("temperature", "NaN", "a number"),
+        ("ingredients", "null", "a list of objects"),
+        ("ingredients", '[1, {"file": 3}]', "a list of objects"),
+        ("metrics", "[" * 5000, "an object"),
+        ("classes", "[1, 2]", "a list of names"),
+        ("multi_label", "0", "true or false"),
+        ("seed", "true", "a whole number or null"),
+        ("seed", "9" * 5000, "a whole number or null"),
+        ("versions", '{"torch": 2}', "an object of texts"),
+        ("net_arguments", '{"num_classes": 5}', "an object of arguments other than num_classes"),
     ):
-        save_file(lenet5_state(num_classes=2), tmp_path / "bad.safetensors", {**metadata, **damage})
-        code, out, err = run("weights", "show", "bad.safetensors")
-        assert (code, err) == (0, "")
-        assert "temperature" not in out
-        assert ("made of 1 network " in out) is ("coefficient" in damage["ingredients"])
-        assert run("weights", "show", "bad.safetensors", "--json")[0] == 0
+        damaged = {**metadata, field: text}
+        save_file(lenet5_state(num_classes=2), tmp_path / "bad.safetensors", damaged)
+        for words in (("weights", "show", "bad.safetensors"), ("predict", "bad.safetensors", "x.png")):
+            code, out, err = run(*words)
+            assert (code, out) == (1, "")
+            assert f"damaged metadata ({field}: expected {expected}" in err
+            assert err.count("\n") == 1
 
 
 def test_training_goes_on_from_a_quantized_bundle(run, photos, tmp_path):

@@ -5,10 +5,8 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -43,33 +41,38 @@ def rows_of(path):
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def test_a_killed_run_goes_on_without_losing_or_doubling_a_row(place, tmp_path, run):
-    whole = tmp_path / "whole.csv"
-    code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", whole)
-    assert code == 1  # one image is broken
-    assert f"{NUM_IMAGES} images" in out
-    assert "100.png  empty file" in err
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_killed_run_is_resumed_without_losing_or_doubling_a_row(place, tmp_path, run):
+    """Two of the images are pipes: the command waits there for bytes and is killed, with rows written."""
+    photos = sorted((place / "photos").iterdir())
+    gates = {50: tmp_path / "gate 1.png", 250: tmp_path / "gate 2.png"}
+    names = [str(gates.get(k, photo.relative_to(place))) for k, photo in enumerate(photos)]
     path = tmp_path / "killed.csv"
-    words = ["predict", "net.safetensors", "photos", "--out", str(path), "--batch", "2"]
+    words = ["predict", "net.safetensors", *names, "--out", str(path), "--batch", "2"]
     command = [sys.executable, "-m", "striate.cli.main", *words]
-    kills = 0
-    for wanted in (10, 150):
+    for gate in gates.values():
+        os.mkfifo(gate)
+    rows = 0
+    for k, gate in gates.items():
         process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None:
-            if path.exists() and path.read_bytes().count(b"\n") > wanted:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        process.wait()
-        kills += process.returncode == -signal.SIGKILL
+        with open(gate, "wb"):  # as soon as the command reads
+            process.kill()
+            process.wait()
+        assert rows < path.read_bytes().count(b"\n") - 1 <= k
+        rows = path.read_bytes().count(b"\n") - 1
         with open(path, "ab") as file:
             file.write(b"photos/torn")  # what a kill in the middle of a write leaves
-    assert kills >= 1
+        gate.unlink()
+        gate.write_bytes(photos[k].read_bytes())
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "of them from before" in done.stdout
+    assert done.returncode == 1  # one image is broken
+    assert f"{NUM_IMAGES} images, {rows} of them from before" in done.stdout
     found = rows_of(path)
-    assert [row["file"] for row in found] == [f"photos/{k:03}.png" for k in range(NUM_IMAGES)]
+    assert [row["file"] for row in found] == names
+
+    whole = tmp_path / "whole.csv"
+    code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", whole)
+    assert (code, f"{NUM_IMAGES} images" in out, "100.png  empty file" in err) == (1, True, True)
     for one, other in zip(found, rows_of(whole), strict=True):
         assert one["class_1"] == other["class_1"]
         assert one["error"] == other["error"]
@@ -84,10 +87,10 @@ def test_a_complete_file_says_so_and_another_bundle_is_refused(place, tmp_path, 
     assert (code, err) == (0, "")
     assert "p.jsonl is complete: 1 image, nothing to do\n" in out
     for words, message in (
-        ([place / "other.safetensors", photo], "begun with bundle"),
-        ([place / "net.safetensors", place / "photos"], "begun with paths"),
-        ([place / "net.safetensors", photo, "--topk", "1"], "begun with topk"),
-        ([place / "net.safetensors", photo, "--engine", "torch"], "begun with engine"),
+        ([place / "other.safetensors", photo], "started with bundle"),
+        ([place / "net.safetensors", place / "photos"], "started with paths"),
+        ([place / "net.safetensors", photo, "--top", "1"], "started with topk"),
+        ([place / "net.safetensors", photo, "--engine", "torch"], "started with engine"),
     ):
         code, out, err = run("predict", *words, "--out", path)
         assert (code, out) == (2, "")
@@ -132,8 +135,8 @@ def test_out_prints_a_record_for_programs(place, tmp_path, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--engine", "tensorrt"], "expected an engine"),
-        (["--precision", "int4"], "expected a precision"),
+        (["--engine", "tensorrt"], "'tensorrt' is not one of"),
+        (["--precision", "int4"], "'int4' is not one of"),
         (["--precision", "int8"], "striate quantize"),
         (["--format", "xml"], "--format"),
         (["--out", "p.xml"], ".csv or .jsonl"),
@@ -164,7 +167,7 @@ def test_a_full_disk_behind_the_standard_output_is_one_line(place, kind):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: can't write the answers (No space left on device)")
+    assert done.stderr.startswith("error: can't write the predictions (No space left on device)")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -177,7 +180,7 @@ def test_a_folder_without_images_leaves_no_file(place, tmp_path, run):
     assert [one.name for one in tmp_path.iterdir()] == ["empty"]
 
 
-def test_ctrl_c_says_how_to_go_on(place, tmp_path, run, monkeypatch):
+def test_ctrl_c_says_how_to_resume(place, tmp_path, run, monkeypatch):
     from striate.serve import predict_file
 
     def interrupted(*words, **more):
@@ -187,4 +190,16 @@ def test_ctrl_c_says_how_to_go_on(place, tmp_path, run, monkeypatch):
     path = tmp_path / "p.csv"
     code, out, err = run("predict", place / "net.safetensors", place / "photos", "--out", path)
     assert (code, out) == (1, "")
-    assert err == f"error: interrupted; the same command goes on with {path}\n"
+    assert err == f"error: interrupted; the same command resumes {path}\n"
+
+
+def test_the_old_name_of_top_still_works(place, run):
+    photo = place / "photos" / "007.png"
+    code, out, _ = run("predict", place / "net.safetensors", photo, "--topk", "2", "--json")
+    assert (code, len(json.loads(out)["predictions"])) == (0, 2)
+
+
+def test_a_name_is_refused(place, run):
+    code, out, err = run("predict", "lenet5", place / "photos" / "007.png")
+    assert (code, out) == (2, "")
+    assert "lenet5: expected a trained network, got random weights" in err

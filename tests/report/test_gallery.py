@@ -25,6 +25,11 @@ def made(net, images, **changes):
     return make_gallery(net, TensorImages(images=images), **settings)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def net():
     layers = [
@@ -59,6 +64,16 @@ def test_every_convolution_is_shown_with_some_units(net, images):
     assert not any(module._forward_hooks for module in net.modules())
 
 
+def test_there_are_examples_where_units_share_their_strongest_image(images):
+    images[7] += 100.0
+    convolution = nn.Conv2d(3, 4, 1)
+    nn.init.ones_(convolution.weight)
+    net = nn.Sequential(convolution, nn.Flatten(), nn.Linear(4 * 144, 3))
+    names = [example.name for example in made(net, images).occlusion]
+    assert names[0] == "7"
+    assert len(set(names)) == 3
+
+
 def test_the_page_needs_nothing_else_and_escapes_names(net, images):
     page = render(made(net, images))
     addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^")>\s]+)', page)
@@ -82,7 +97,7 @@ def test_networks_that_the_deconvnet_refuses_are_shown_by_the_gradient(images):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 3))
     found = made(net, images, classes=())
     assert [layer.rule for layer in found.layers] == ["gradient", "gradient"]
-    assert "because the deconvnet does not take this network" in render(found)
+    assert "because the deconvnet does not support this network" in render(found)
 
 
 def test_layers_may_be_named(net, images):

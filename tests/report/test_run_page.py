@@ -15,7 +15,9 @@ from PIL import Image
 from striate.core.errors import DataError
 from striate.metrics.scores import score
 from striate.report.filter_tiles import filter_scale, first_layer_tiles
-from striate.report.render import MistakePicture, RunReport, render_report
+from striate.report.images import InlineImage
+from striate.report.render import render_report
+from striate.report.run_report import RunReport, ShownImage
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -39,7 +41,7 @@ def a_run(num_classes: int = 3, classes: tuple[str, ...] | None = None, **change
     logits = draw.normal(size=(len(labels), num_classes))
     logits[np.arange(len(labels)), labels] += 2.0
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    picture = MistakePicture(
+    picture = ShownImage(
         np.zeros((8, 9, 3), np.uint8), "folder/seven.png", classes[0], classes[1], 0.875, 0.0625
     )
     run = RunReport(
@@ -175,7 +177,7 @@ def test_the_numbers_are_told():
     assert f"{expected} (95% interval 91.5% to 99.0%)." in text
     assert "top-1 error 3.0% 1.0% to 8.5%" in text
     assert "ant bee 3 6.0%" in text  # the commonest mistake and its share of the ants
-    assert "naming the commonest class 50.0% accuracy" in text
+    assert "predicting the commonest class 50.0% accuracy" in text
     assert "top-5" not in text
     for fact in (
         "61,706", "416,520", "1 \u00d7 32 \u00d7 32", "48 s", "Scored once.",
@@ -223,7 +225,7 @@ def test_hostile_names_are_text():
         command=f"striate train '{HOSTILE}'",
         recipe={HOSTILE: HOSTILE, "n": {"k": HOSTILE}},
         environment={HOSTILE: "</style>"},
-        mistakes=(MistakePicture(np.zeros((4, 4), np.uint8), '"><script>', HOSTILE, HOSTILE, 0.9, 0.1),),
+        mistakes=(ShownImage(np.zeros((4, 4), np.uint8), '"><script>', HOSTILE, HOSTILE, 0.9, 0.1),),
         selection_rule=HOSTILE,
         created="</p><script>",
         test_split=HOSTILE,
@@ -270,7 +272,7 @@ def test_pictures_are_the_given_pixels_and_large_ones_shrink():
     image = np.random.default_rng(1).integers(0, 256, (28, 20, 3)).astype(np.uint8)
     large = np.zeros((375, 500, 3), np.uint8)
     grey = image[:, :, :1]
-    shown = [MistakePicture(i, "f", "kind 0", "kind 1", 0.9, 0.1) for i in (image, large, grey)]
+    shown = [ShownImage(i, "f", "kind 0", "kind 1", 0.9, 0.1) for i in (image, large, grey)]
     first, second, third, _ = Page(render_report(a_run(mistakes=tuple(shown)))).images()
     assert np.array_equal(first, image)
     assert second.shape == (144, 192, 3)
@@ -282,11 +284,11 @@ def test_pictures_are_the_given_pixels_and_large_ones_shrink():
 )
 def test_pictures_of_another_state_are_refused(image):
     with pytest.raises(DataError, match="H x W x 3 uint8"):
-        render_report(a_run(mistakes=(MistakePicture(image, "f", "kind 0", "kind 1", 0.9, 0.1),)))
+        render_report(a_run(mistakes=(ShownImage(image, "f", "kind 0", "kind 1", 0.9, 0.1),)))
 
 
-def decoded(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)))
+def decoded(image: InlineImage) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image.uri.split(",")[1]))))
 
 
 def test_tiles_share_one_symmetric_scale():

@@ -11,8 +11,9 @@ from test_run_page import HOSTILE, Page, a_run, assert_self_contained, epochs
 
 from striate.core.errors import UsageError
 from striate.metrics.predictions import Predictions
-from striate.report.galleries import galleries, surest_mistakes
-from striate.report.render import RunReport, render_report, render_side_by_side
+from striate.report.mistakes import choose_images, confident_mistakes
+from striate.report.render import render_report, render_side_by_side
+from striate.report.run_report import RunReport
 
 CLASSES = ("ant", "bee")
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
@@ -33,7 +34,7 @@ def answers(right: str, *, name: str = "a", logit: float = math.log(3), files: s
 def run_of(right: str, **changes) -> RunReport:
     told = answers(right)
     run = a_run(2, classes=CLASSES, test=told.scores(), mistakes=())
-    return dataclasses.replace(run, **{"answers": told, "name": f"run {right}", **changes})
+    return dataclasses.replace(run, **{"predictions": told, "name": f"run {right}", **changes})
 
 
 A = "1111111100"  # 8 of 10
@@ -66,7 +67,7 @@ def test_a_real_difference_is_said():
         Predictions(name=n, classes=CLASSES, files=tuple(map(str, range(200))), labels=labels, logits=some)
         for n, some in (("a", logits), ("b", wrong))
     ]
-    runs = [a_run(2, classes=CLASSES, test=one.scores(), answers=one, mistakes=()) for one in both]
+    runs = [a_run(2, classes=CLASSES, test=one.scores(), predictions=one, mistakes=()) for one in both]
     assert "A and B: A is better by 30.0 points" in text_of(*runs)
 
 
@@ -81,10 +82,13 @@ def test_calibration_before_and_after_a_temperature_by_hand():
     # All answers claim 3/4 and 8 of 10 are right: an error of 5.0 points. At T = 1/2 they claim 9/10: 10.0.
     plain = Page(render_report(run_of(A))).text
     assert "calibration error (ECE) 5.0%" in plain
-    assert "On average its answers claim 75.0% and 80.0% are right: it is too modest by 5.0 points." in plain
+    assert (
+        "On average its predictions claim 75.0% and 80.0% are correct: it is underconfident by 5.0 points."
+        in plain
+    )
     heated = Page(render_report(run_of(A, temperature=0.5))).text
     assert "calibration error (ECE) 5.0% 10.0%" in heated
-    assert "too sure by 10.0 points" in heated
+    assert "overconfident by 10.0 points" in heated
     assert "temperature of 0.5" in heated
     assert re.search(r"5.0% *10.0%", text_of(run_of(A), run_of(A, temperature=0.5)))
 
@@ -118,13 +122,13 @@ def test_recipes_are_compared_setting_by_setting():
 
 
 def test_runs_on_other_images_are_not_paired():
-    other = run_of(B, answers=answers(B, files="photo"))
+    other = run_of(B, predictions=answers(B, files="photo"))
     text = text_of(run_of(A), other)
     assert "A and B can't be paired: they were not tested on the same images and classes." in text
     assert "Image by image" not in text
     assert "their test images" in text
-    text = text_of(run_of(A), run_of(B, answers=None))
-    assert "the single answers of B are not at hand" in text
+    text = text_of(run_of(A), run_of(B, predictions=None))
+    assert "the predictions of B are not known" in text
 
 
 def test_images_in_another_order_are_the_same_images():
@@ -136,7 +140,7 @@ def test_images_in_another_order_are_the_same_images():
         labels=told.labels[order],
         logits=told.logits[order],
     )
-    first, second = (text_of(run_of(A), run_of(B, answers=one)) for one in (told, turned))
+    first, second = (text_of(run_of(A), run_of(B, predictions=one)) for one in (told, turned))
     assert first == second
 
 
@@ -163,7 +167,7 @@ def test_many_runs_and_none():
 def test_untested_runs_stand_beside_tested_ones():
     bare = RunReport(title="bare", classes=CLASSES)
     text = text_of(bare, run_of(B))
-    assert "the single answers of A are not at hand" in text
+    assert "the predictions of A are not known" in text
     assert "None of them has been tested." in text_of(bare, bare)
 
 
@@ -219,7 +223,7 @@ def test_several_labels_an_image():
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.float32)
     logits = np.array([[2, -1], [1, 3], [-1, 2], [-2, -3]], np.float32)
     told = Predictions(name="m", classes=CLASSES, files=("1", "2", "3", "4"), labels=labels, logits=logits)
-    run = a_run(2, classes=CLASSES, test=told.scores(), answers=told, mistakes=())
+    run = a_run(2, classes=CLASSES, test=told.scores(), predictions=told, mistakes=())
     text = Page(render_report(run)).text
     # ant: ranked 1, 2 (wrong), 3: (1/1 + 2/3) / 2 = 5/6; bee: both first: 1. Mean 0.917.
     assert "reaches a mean average precision of 0.917" in text
@@ -235,14 +239,14 @@ def test_galleries_by_hand():
         name="g", classes=CLASSES, files=("a", "b", "c", "d"), labels=np.array([0, 1, 0, 1]),
         logits=np.log(p).astype(np.float32),
     )  # fmt: skip
-    assert [one.file for one in surest_mistakes(told, 9)] == ["b", "c"]
+    assert [one.file for one in confident_mistakes(told, 9)] == ["b", "c"]
     asked = []
 
     def pictures(rows):
         asked.extend(rows)
         return [np.full((2, 2, 3), row, np.uint8) for row in rows]
 
-    shown = galleries(told, 1.0, pictures)
+    shown = choose_images(told, 1.0, pictures)
     assert [(one.file, one.predicted, one.true) for one in shown.mistakes] == [
         ("b", "ant", "bee"),
         ("c", "bee", "ant"),

@@ -16,7 +16,9 @@ import striate
 from striate.core.errors import CheckpointError, DataError, UsageError
 from striate.evaluation.measure import evaluate
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
+from striate.report.render import render_report
+from striate.report.run_report import RunReport, ShownImage
 from striate.report.write import write_report
 from striate.weights.bundle import load_bundle, save_bundle
 
@@ -66,7 +68,7 @@ def test_a_run_is_told_as_it_was_trained(runs, tmp_path):
     page = result.page.read_text()
     assert re.search(r"<b>([\d.]+%)</b> of (\d+) test images", page)[0] == sentence[0]
     assert "never trained on, never used to choose anything" in page
-    assert len(run.answers.files) == int(sentence[2])
+    assert len(run.predictions.files) == int(sentence[2])
     assert run.num_parameters == sum(p.numel() for p in striate.open_bundle(runs[0])[0].parameters())
 
 
@@ -105,12 +107,12 @@ def test_gone_data_leave_the_stored_figures(runs, tmp_path):
     )
     page = result.page.read_text()
     assert any("/nowhere/at-all" in note for note in notes)
-    assert "could not be read. The figures are those stored with its weights" in page
+    assert "could not be read. The results are those stored with its weights" in page
     stored = re.search(r"<b>([\d.]+%)</b> of (\d+) test images", (runs[0] / "report.html").read_text())
     assert stored[0] in page
     assert "How it learned" in page
-    assert result.runs[0].answers is None
-    # With --data it is tested again; data that can't be opened are then an error.
+    assert result.runs[0].predictions is None
+    # With `data` it is tested again; data that can't be opened are then an error.
     with pytest.raises(UsageError, match="nothing-here"):
         write_report([moved], tmp_path / "no.html", data=tmp_path / "nothing-here")
     assert not (tmp_path / "no.html").exists()
@@ -121,32 +123,24 @@ def test_a_bundle_alone_has_no_curves(runs, photos, tmp_path):
     shutil.copy(runs[0] / "model.safetensors", bundle)
     page = page_of(bundle, out=tmp_path / "alone.html")
     assert "How it learned" not in page
-    assert "no labelled images were named (--data)" in page
+    assert "no labelled images were given to test it on" in page
     tested = write_report([bundle], tmp_path / "tested.html", data=photos).runs[0]
-    assert tested.answers is not None
+    assert tested.predictions is not None
     # Beside a run folder it is tested on that run's images.
     beside = write_report([runs[1], bundle], tmp_path / "beside.html").runs[1]
-    assert beside.answers.files == tested.answers.files
+    assert beside.predictions.files == tested.predictions.files
 
 
 def test_predictions_make_a_page(runs, photos, tmp_path):
     found = evaluate(runs[0], photos)
-    answers = Predictions(
-        name="kept",
-        classes=found.scores.classes,
-        files=found.files,
-        labels=found.answers.labels,
-        logits=found.answers.logits,
-        split=found.split,
-    )
-    save_answers(answers, tmp_path / "kept.csv")
+    save_predictions(found.predictions, tmp_path / "kept.csv")
     result = write_report([tmp_path / "kept.csv"], tmp_path / "kept.html")
     page = result.page.read_text()
     assert result.runs[0].test.top1 == found.scores.top1
     assert "Made from predictions alone" in page
     assert "How it learned" not in page
     both = page_of(runs[0], tmp_path / "kept.csv", out=tmp_path / "both.html")
-    assert "right on exactly the same images" in both
+    assert "correct on exactly the same images" in both
 
 
 def test_several_labels_get_thresholds_of_the_validation_images(tmp_path):
@@ -175,12 +169,11 @@ def test_several_labels_get_thresholds_of_the_validation_images(tmp_path):
 
 def test_pages_are_small(photos, tmp_path):
     """48 photographs of 224 px stay below 2 MB."""
-    from striate.report.render import MistakePicture, RunReport, render_report
 
     draw = np.random.default_rng(0)
     rough = draw.integers(0, 256, (24, 28, 28, 3), np.uint8)
     shown = tuple(
-        MistakePicture(np.asarray(Image.fromarray(one).resize((224, 224))), "f", "a", "b", 0.9, 0.1)
+        ShownImage(np.asarray(Image.fromarray(one).resize((224, 224))), "f", "a", "b", 0.9, 0.1)
         for one in rough
     )
     labels, logits = np.array([0, 1]), np.eye(2, dtype=np.float32)
@@ -219,7 +212,7 @@ def test_the_loss_is_at_the_temperature_that_the_page_speaks_of(runs, tmp_path):
     (run,) = write_report(
         [hot], tmp_path / "hot.html", data=json.loads((runs[0] / "run.json").read_text())["data"]
     ).runs
-    logits, labels = run.answers.logits.astype(np.float64) / 3.0, run.answers.labels
+    logits, labels = run.predictions.logits.astype(np.float64) / 3.0, run.predictions.labels
     nats = log_loss(labels, softmax(logits, axis=1), labels=[0, 1])
     assert run.loss == pytest.approx(nats, rel=1e-6)
     assert run.test.loss != pytest.approx(nats, rel=1e-3)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from running_service import GatedEngine, Live
 
+from striate.core.compute import Compute
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.serve.engine import open_engine
 from striate.serve.http.service import Service, make_app
 from striate.weights.bundle import Bundle
+from striate.weights.open import OpenNetwork
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +32,9 @@ def small_bundle():
 
 @pytest.fixture(scope="session")
 def small_engine(small_bundle):
-    engine = open_engine(*small_bundle, engine="torch", precision="fp32", device="cpu")
+    net, bundle = small_bundle
+    network = OpenNetwork(net=net, bundle=bundle, name="small")
+    engine = open_engine(network, engine="torch", compute=Compute(precision="fp32", device="cpu"))
     yield engine
     engine.close()
 

@@ -136,11 +136,15 @@ def test_any_bug_in_decoding_leaves_the_threads_alive(make, gated, monkeypatch):
 def test_closing_answers_what_has_come_in(make, gated):
     batcher = make(runners=3)
     answers = [batcher.submit(flat(k), str(k)) for k in range(30)]
-    threading.Timer(0.05, gated.gate.set).start()
-    batcher.close()
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    wait_until(lambda: batcher._closed)
+    assert not any(answer.done() for answer in answers)
+    gated.gate.set()
+    closing.join()
     assert all(answer.done() for answer in answers)
     np.testing.assert_array_equal([answer.result()[0] for answer in answers], np.arange(30))
     with pytest.raises(UsageError, match="closed"):
         batcher.submit(flat(0), "late")
-    with pytest.raises(UsageError, match="0 ms"):
+    with pytest.raises(UsageError, match="`wait_ms` of at least 0"):
         make(wait_ms=-1)

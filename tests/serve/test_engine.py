@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from striate.core.compute import Compute
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
@@ -20,11 +21,18 @@ from striate.serve.engine import open_engine, pick_engine, pick_engine_precision
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import import_openvino
 from striate.weights.bundle import Bundle
+from striate.weights.open import OpenNetwork
 
 ENGINES = ("openvino", "torch")
 CPU = torch.device("cpu")
 IN_BF16 = choice.pick_precision("auto", CPU) == "bf16"
 needs_bf16 = pytest.mark.skipif(not IN_BF16, reason="this processor does not compute in bf16")
+
+
+def open_for(net, bundle, *, engine="auto", latency=False, **compute):
+    """Open an engine for a network in memory."""
+    network = OpenNetwork(net=net, bundle=bundle, name="test")
+    return open_engine(network, engine=engine, latency=latency, compute=Compute(**compute))
 
 
 def preprocessing(side=32, channels=3, **more):
@@ -88,7 +96,7 @@ def small():
 @pytest.mark.parametrize("num_images", [0, 1, 4, 11])
 def test_any_number_of_images(small, name, num_images):
     net, bundle = small
-    engine = open_engine(net, bundle, engine=name, precision="fp32", batch_images=4)
+    engine = open_for(net, bundle, engine=name, precision="fp32", batch_images=4)
     assert (engine.name, engine.precision, engine.batch_images) == (name, "fp32", 4)
     pixels = pixels_for(bundle.preprocessing, num_images)
     found = engine.logits(pixels)
@@ -121,11 +129,11 @@ def test_networks_give_torchs_logits(name, net_name, side, channels):
     pre = preprocessing(side, channels)
     pixels = pixels_for(pre, 3)
     expected = expected_logits(net, pre, pixels)
-    engine = open_engine(net, bundle_for(pre), engine=name, precision="fp32", batch_images=2)
+    engine = open_for(net, bundle_for(pre), engine=name, precision="fp32", batch_images=2)
     found = engine.logits(pixels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     if IN_BF16:
-        rough = open_engine(net, bundle_for(pre), engine=name, precision="bf16").logits(pixels)
+        rough = open_for(net, bundle_for(pre), engine=name, precision="bf16").logits(pixels)
         # Eight bits of mantissa are 0.4 % in every layer; their errors average out.
         assert np.abs(rough - expected).max() < 0.04 * np.ptp(expected)
         assert np.abs(rough - expected).max() > 0  # and it did compute in bf16
@@ -137,7 +145,7 @@ def test_channels_in_the_other_order(name):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 10)).eval()
     pre = preprocessing(8, colour_order="BGR")
     pixels = pixels_for(pre, 2)
-    found = open_engine(net, bundle_for(pre), engine=name, precision="fp32").logits(pixels)
+    found = open_for(net, bundle_for(pre), engine=name, precision="fp32").logits(pixels)
     np.testing.assert_allclose(found, expected_logits(net, pre, pixels), rtol=1e-4, atol=1e-4)
 
 
@@ -146,7 +154,7 @@ def test_a_stream_keeps_its_order_with_batches_of_every_size(small, name):
     net, bundle = small
     sizes = [4, 1, 0, 4, 3, 9, 2]  # 9 is more than a batch
     batches = [pixels_for(bundle.preprocessing, n, seed) for seed, n in enumerate(sizes)]
-    engine = open_engine(net, bundle, engine=name, precision="fp32", batch_images=4)
+    engine = open_for(net, bundle, engine=name, precision="fp32", batch_images=4)
     found = list(engine.stream(iter(batches)))
     assert [len(one) for one in found] == sizes
     for one, pixels in zip(found, batches, strict=True):
@@ -159,7 +167,7 @@ def test_a_stream_keeps_its_order_with_batches_of_every_size(small, name):
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_stream_asks_for_few_batches_ahead(small, name):
     net, bundle = small
-    engine = open_engine(net, bundle, engine=name, precision="fp32", batch_images=2, threads=1)
+    engine = open_for(net, bundle, engine=name, precision="fp32", batch_images=2, threads=1)
     asked = 0
 
     def endless():
@@ -180,7 +188,7 @@ def test_a_stream_asks_for_few_batches_ahead(small, name):
 @pytest.mark.parametrize("name", ENGINES)
 def test_threads_may_ask_at_once(small, name):
     net, bundle = small
-    engine = open_engine(net, bundle, engine=name, precision="fp32", batch_images=4)
+    engine = open_for(net, bundle, engine=name, precision="fp32", batch_images=4)
     wrong = []
 
     def ask(seed):
@@ -205,7 +213,7 @@ def test_threads_and_batches_change_nothing(small, name):
     before = torch.get_num_threads()
     try:
         found = [
-            open_engine(
+            open_for(
                 net,
                 bundle,
                 engine=name,
@@ -255,7 +263,7 @@ def test_bf16_says_what_fp32_says_of_real_images(reader, name):
     net, bundle, pixels, labels = reader
     expected = expected_logits(net, bundle.preprocessing, pixels).argmax(1)
     assert (expected == labels).mean() > 0.9  # a network that knows what it says
-    found = open_engine(net, bundle, engine=name, precision="bf16").logits(pixels).argmax(1)
+    found = open_for(net, bundle, engine=name, precision="bf16").logits(pixels).argmax(1)
     assert (found == expected).mean() >= 0.995
 
 
@@ -300,7 +308,7 @@ def test_response_normalisation_is_torchs(size, alpha, beta, k, towers):
 def test_converting_leaves_the_network_alone(small):
     net, bundle = small
     before = [type(module) for module in net.modules()]
-    open_engine(net, bundle, engine="openvino", precision="fp32")
+    open_for(net, bundle, engine="openvino", precision="fp32")
     assert [type(module) for module in net.modules()] == before
     assert before.count(LocalResponseNorm) == 2
 
@@ -333,24 +341,24 @@ def test_auto_takes_what_is_there(small, monkeypatch):
         ({"engine": "tensorrt"}, "auto, torch, openvino; got 'tensorrt'"),
         ({"precision": "fp16"}, "auto, fp32, bf16, int8; got 'fp16'"),
         ({"precision": "int8"}, "striate quantize"),
-        ({"batch_images": 0}, "at least 1 image"),
-        ({"threads": 0}, "at least 1 image in a batch and 1 thread"),
+        ({"batch_images": 0}, "`batch_images` of at least 1, got 0"),
+        ({"threads": 0}, "`threads` of at least 1, got 0"),
     ],
 )
 def test_what_is_not_there_is_refused(small, options, message):
     with pytest.raises(UsageError, match=message):
-        open_engine(*small, **options)
+        open_for(*small, **options)
 
 
 def test_bf16_is_refused_where_the_processor_lacks_it(small, monkeypatch):
     monkeypatch.setattr(choice, "pick_precision", lambda precision, device: "fp32")
-    with pytest.raises(UsageError, match="--precision fp32"):
-        open_engine(*small, engine="openvino", precision="bf16")
+    with pytest.raises(UsageError, match="use `precision=fp32`"):
+        open_for(*small, engine="openvino", precision="bf16")
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_wrong_pixels_and_closed_engines_are_refused(small, name):
-    engine = open_engine(*small, engine=name, precision="fp32")
+    engine = open_for(*small, engine=name, precision="fp32")
     for pixels in (np.zeros((1, 32, 32, 1), np.uint8), np.zeros((1, 32, 32, 3), np.float32)):
         with pytest.raises(UsageError, match="expected uint8 pixels of N x 32 x 32 x 3"):
             engine.logits(pixels)
@@ -370,15 +378,15 @@ def test_a_bundle_with_an_int8_graph(small, tmp_path):
     assert pick_engine_precision("auto", "openvino", quantized, CPU) == "int8"
     assert pick_engine_precision("auto", "torch", quantized, CPU) != "int8"
     with pytest.raises(UsageError, match="OpenVINO only"):
-        open_engine(net, quantized, engine="torch", precision="int8")
-    engine = open_engine(nn.Identity(), quantized)  # the graph is all it needs
+        open_for(net, quantized, engine="torch", precision="int8")
+    engine = open_for(nn.Identity(), quantized)  # the graph is all it needs
     assert (engine.name, engine.precision) == ("openvino", "int8")
     pixels = pixels_for(pre, 5)
     expected = expected_logits(net, pre, pixels)
     assert np.abs(engine.logits(pixels) - expected).max() < 0.05 * np.ptp(expected)
     damaged = bundle_for(pre, graphs={"int8.xml": b"<net", "int8.bin": b""})
     with pytest.raises(BundleError, match="quantize it again"):
-        open_engine(net, damaged)
+        open_for(net, damaged)
 
 
 def test_openvino_sends_nothing_and_writes_nothing(tmp_path):
@@ -388,9 +396,11 @@ from torch import nn
 from striate.data.preprocess import Preprocessing
 from striate.serve.engine import open_engine
 from striate.weights.bundle import Bundle
+from striate.weights.open import OpenNetwork
 pre = Preprocessing(channels=1, height_px=4, width_px=4, resize_px=4, mean=(0.0,), std=(1.0,))
 net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
-open_engine(net, Bundle(net="x", classes=("a", "b"), preprocessing=pre, state={}), engine="openvino")
+bundle = Bundle(net="x", classes=("a", "b"), preprocessing=pre, state={})
+open_engine(OpenNetwork(net=net, bundle=bundle, name="x"), engine="openvino")
 assert "openvino" in sys.modules
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """

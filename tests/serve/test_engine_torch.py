@@ -249,8 +249,8 @@ def test_too_little_memory_halves_the_batch():
         assert len(one) == number
         close_to(one, pixels_for(number, seed))
     assert [note for _, note in notes] == [
-        "too little GPU memory for 16 images at once, going on with 8",
-        "too little GPU memory for 8 images at once, going on with 4",
+        "too little GPU memory for 16 images at once, continuing with 8",
+        "too little GPU memory for 8 images at once, continuing with 4",
     ]
 
 
@@ -261,13 +261,13 @@ def test_too_little_memory_for_any_graph_and_for_any_image():
     engine = open_with(machine, batch_images=2, notes=notes)
     close_to(engine.logits(pixels_for(5)), pixels_for(5))  # no graph, but one image at a time
     assert [note.partition("(")[0].strip() for _, note in notes] == [
-        "too little GPU memory for 2 images at once, going on with 1",
+        "too little GPU memory for 2 images at once, continuing with 1",
         "CUDA graphs do not work here, predicting without them",
     ]
     nothing = open_with(EagerMemory(refuse=lambda kind, images: out))
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match="`device=cpu`"):
         nothing.logits(pixels_for(3))
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match="`device=cpu`"):
         list(nothing.stream(iter([pixels_for(3)])))
 
 

@@ -20,8 +20,8 @@ from striate.data.preprocess import Preprocessing, to_pixels
 from striate.nets import build
 from striate.serve import export_network as export_module
 from striate.serve.export_example import example_of
+from striate.serve.export_images import sample_pixels
 from striate.serve.export_network import SUFFIXES, export_network
-from striate.serve.export_pictures import check_pictures
 from striate.serve.import_openvino import import_openvino
 from striate.weights.bundle import Bundle
 
@@ -226,8 +226,8 @@ def test_example_runs(net, bundle, tmp_path, to, monkeypatch):
     assert len(printed.getvalue().splitlines()) == 3
 
 
-def test_check_pictures_are_real_and_differ():
-    pixels = check_pictures(replace(PRE, height_px=24, width_px=24, resize_px=24))
+def test_sample_images_are_real_and_differ():
+    pixels, _ = sample_pixels(replace(PRE, height_px=24, width_px=24, resize_px=24))
     assert pixels.shape == (16, 24, 24, 3)
     assert pixels.dtype == np.uint8
     assert len({one.tobytes() for one in pixels}) == 16

@@ -14,8 +14,8 @@ from sklearn.datasets import load_sample_image
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.serve.export_example import PACKAGES
+from striate.serve.export_images import sample_pixels
 from striate.serve.export_network import SUFFIXES, export_network
-from striate.serve.export_pictures import PICTURES, check_pictures
 from striate.weights.bundle import Bundle
 
 PRE = Preprocessing(
@@ -32,7 +32,8 @@ def test_example_runs_where_striate_is_not(to, tmp_path):
     classes = tuple(f"class {k}" for k in range(10))
     bundle = Bundle(net="resnet20", classes=classes, preprocessing=PRE, state=net.state_dict())
     path = tmp_path / "export" / f"resnet20{SUFFIXES[to]}"
-    made = export_network(net, bundle, path, to=to, pixels=check_pictures(PRE), images=PICTURES)
+    pixels, words = sample_pixels(PRE)
+    made = export_network(net, bundle, path, to=to, pixels=pixels, images=words)
     photo = Image.fromarray(load_sample_image("china.jpg"))
     photo.save(tmp_path / "china.png")
 

@@ -16,7 +16,7 @@ import torch
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
 from striate.serve.engine_openvino import OpenvinoEngine
-from striate.serve.nncf import quantize_network
+from striate.serve.quantize_network import quantize_network
 from striate.serve.convert_openvino import convert, read_graph
 from striate.serve.graph import FromPixels
 from striate.weights.bundle import Bundle

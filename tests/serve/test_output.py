@@ -107,7 +107,7 @@ def test_another_question_is_refused_in_one_line(tmp_path, key):
     path = tmp_path / "p.csv"
     run(path, FILES, stop_after=3)
     before = path.read_bytes()
-    with pytest.raises(UsageError, match=f"p.csv was begun with {key} ") as caught:
+    with pytest.raises(UsageError, match=f"p.csv was started with {key} ") as caught:
         run(path, FILES, about={**ABOUT, key: "other"})
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
@@ -116,7 +116,7 @@ def test_another_question_is_refused_in_one_line(tmp_path, key):
 def test_foreign_files_are_never_written_to(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("my,own,table\n")
-    with pytest.raises(UsageError, match="not made by `striate predict --out`"):
+    with pytest.raises(UsageError, match="not made by `striate predict`"):
         run(path, FILES)
     (tmp_path / "p.csv.json").write_text(json.dumps(ABOUT))
     with pytest.raises(DataError, match="line 1: expected the columns"):
@@ -193,7 +193,7 @@ def test_a_file_without_rows_binds_nobody(tmp_path):
 
 def test_a_file_of_that_name_of_another_program_stays(tmp_path):
     (tmp_path / "p.csv.json").write_text('{"mine": 1}')
-    with pytest.raises(UsageError, match=r"p\.csv\.json is there"):
+    with pytest.raises(UsageError, match=r"p\.csv\.json exists"):
         run(tmp_path / "p.csv", FILES)
     assert [one.name for one in tmp_path.iterdir()] == ["p.csv.json"]
     assert (tmp_path / "p.csv.json").read_text() == '{"mine": 1}'

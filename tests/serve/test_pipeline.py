@@ -1,8 +1,8 @@
 import gc
 import io
 import threading
-import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from striate.core.compute import Compute
 from striate.core.errors import DataError
 from striate.data.find import Item
 from striate.data.preprocess import Preprocessing
 from striate.serve import pipeline
 from striate.serve.engine import open_engine
-from striate.serve.pipeline import answer
+from striate.serve.pipeline import stream_logits
 from striate.weights.bundle import Bundle
+from striate.weights.open import OpenNetwork
 
 PRE = Preprocessing(channels=3, height_px=16, width_px=16, resize_px=16)
 BUNDLE = Bundle(net="test", classes=("a", "b", "c"), preprocessing=PRE, state={})
@@ -26,7 +28,9 @@ BUNDLE = Bundle(net="test", classes=("a", "b", "c"), preprocessing=PRE, state={}
 def engine(request):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 196, 3)).eval()
-    return open_engine(net, BUNDLE, engine=request.param, precision="fp32", batch_images=4, threads=1)
+    network = OpenNetwork(net=net, bundle=BUNDLE, name="test")
+    compute = Compute(precision="fp32", batch_images=4, threads=1)
+    return open_engine(network, engine=request.param, compute=compute)
 
 
 def picture(seed, side=24):
@@ -36,12 +40,20 @@ def picture(seed, side=24):
     return buffer.getvalue()
 
 
-def late(data, seconds):
-    def read():
-        time.sleep(seconds)
-        return data
+def overtaken(number):
+    """Return pictures of which each second one is read before the one in front of it."""
+    read = [threading.Event() for _ in range(number)]
 
-    return read
+    def item(k):
+        def bytes_of():
+            if k % 2 == 0 and k + 1 < number:
+                assert read[k + 1].wait(30)
+            read[k].set()
+            return picture(k)
+
+        return Item(str(k), bytes_of)
+
+    return [item(k) for k in range(number)]
 
 
 def unreadable():
@@ -50,20 +62,21 @@ def unreadable():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_answers_keep_the_order_of_the_images(engine, threads):
-    seconds = np.random.default_rng(0).uniform(0, 0.004, 23)
-    items = [Item(str(k), late(picture(k), s)) for k, s in enumerate(seconds)]
-    items[5] = Item("5", lambda: b"no image")
-    items[6:10] = [Item(str(k), unreadable) for k in range(6, 10)]  # a whole batch of broken ones
+    items = overtaken(23) if threads > 1 else [Item(str(k), partial(picture, k)) for k in range(23)]
+    items[4:10] = [Item("4", partial(picture, 4)), Item("5", lambda: b"no image")] + [
+        Item(str(k), unreadable)
+        for k in range(6, 10)  # a whole batch of broken ones
+    ]
     items[22] = Item("22", lambda: picture(22)[:200])
-    found = list(answer(engine, PRE, iter(items), threads=threads))
-    assert [one.file for one in found] == [str(k) for k in range(23)]
-    assert [one.file for one in found if one.logits is None] == ["5", "6", "7", "8", "9", "22"]
-    assert found[6].error == "gone"
-    assert all((one.error is None) == (one.logits is not None) for one in found)
+    found = list(stream_logits(engine, PRE, iter(items), threads=threads))
+    assert [image.file for image, _ in found] == [str(k) for k in range(23)]
+    assert [image.file for image, logits in found if logits is None] == ["5", "6", "7", "8", "9", "22"]
+    assert found[6][0].error == "gone"
+    assert all((image.error is None) == (logits is not None) for image, logits in found)
     for k in (0, 4, 10, 21):
         small = Image.open(io.BytesIO(picture(k))).resize((16, 16), Image.Resampling.BILINEAR)
         np.testing.assert_allclose(
-            found[k].logits, engine.logits(np.asarray(small)[None])[0], rtol=1e-5, atol=1e-5
+            found[k][1], engine.logits(np.asarray(small)[None])[0], rtol=1e-5, atol=1e-5
         )
 
 
@@ -93,7 +106,10 @@ def test_few_images_are_in_memory(engine, monkeypatch):
     for num_images in (40, 400):
         most = 0
         assert sum(
-            1 for _ in answer(engine, PRE, (Item("x", lambda: data) for _ in range(num_images)), threads=2)
+            1
+            for _ in stream_logits(
+                engine, PRE, (Item("x", lambda: data) for _ in range(num_images)), threads=2
+            )
         )
         gc.collect()
         assert alive == 0
@@ -103,14 +119,14 @@ def test_few_images_are_in_memory(engine, monkeypatch):
 def test_nothing_runs_on_when_the_reader_stops(engine):
     before = threading.active_count()
     data = picture(0)
-    answers = answer(engine, PRE, (Item("x", lambda: data) for _ in range(10**9)), threads=2)
-    next(answers)
-    answers.close()
+    results = stream_logits(engine, PRE, (Item("x", lambda: data) for _ in range(10**9)), threads=2)
+    next(results)
+    results.close()
     assert threading.active_count() == before
 
 
 def test_no_images_no_answers(engine):
-    assert list(answer(engine, PRE, [])) == []
+    assert list(stream_logits(engine, PRE, [])) == []
 
 
 def test_an_error_that_is_no_broken_image_comes_through(engine):
@@ -118,4 +134,4 @@ def test_an_error_that_is_no_broken_image_comes_through(engine):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(answer(engine, PRE, [Item("x", forgotten)]))
+        list(stream_logits(engine, PRE, [Item("x", forgotten)]))

@@ -14,11 +14,11 @@ from striate.metrics.paired import paired
 from striate.nets import build
 from striate.nets.modules import LocalResponseNorm
 from striate.serve.convert_openvino import convert, response_norms
-from striate.serve.export import export_bundle
+from striate.serve.export import export
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import import_openvino
-from striate.serve.nncf import quantize_network
-from striate.serve.quantize import _check_drop, quantize_bundle
+from striate.serve.quantize import _check_drop, quantize
+from striate.serve.quantize_network import quantize_network
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 from striate.weights.open import open_bundle
 
@@ -83,7 +83,7 @@ def run_int8(graphs, pixels):
 
 def test_int8_bundle_is_the_old_one_with_a_graph(net, bundle, path, folder, tmp_path):
     out = tmp_path / "small.safetensors"
-    made = quantize_bundle(path, folder, out, calibration_images=50, max_drop_points=100)
+    made = quantize(path, folder, out, calibration_images=50, max_drop_points=100)
     found = load_bundle(out)
     assert found.state.keys() == bundle.state.keys()
     assert all(torch.equal(found.state[key], bundle.state[key]) for key in bundle.state)
@@ -161,15 +161,15 @@ def test_network_that_int8_ruins_is_refused(net, bundle, path, folder, tmp_path)
     save_bundle(replace(bundle, state=state), path)
     out = tmp_path / "small.safetensors"
     with pytest.raises(AccuracyError, match=r"^int8 loses \d+\.\d\d points of top-1 on 150 images") as caught:
-        quantize_bundle(path, folder, out, calibration_images=20)
+        quantize(path, folder, out, calibration_images=20)
     assert caught.value.exit_code == 1
-    assert "--max-drop" in str(caught.value)
+    assert "`max_drop_points`" in str(caught.value)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("num_images", "num_lost", "remedy"),
-    [(123, 1, "measure on more (--data)"), (1000, 100, "--calibration-images")],
+    [(123, 1, "measure on more images (`data`)"), (1000, 100, "`calibration_images`")],
 )
 def test_a_refusal_names_what_would_help(num_images, num_lost, remedy):
     """One image of 123 is no proof of a loss above half a point; a hundred of a thousand are."""
@@ -181,16 +181,18 @@ def test_a_refusal_names_what_would_help(num_images, num_lost, remedy):
 
 
 def test_images_measured_on_are_never_calibrated_on(path, folder, tmp_path):
-    made = quantize_bundle(
+    made = quantize(
         path, folder, tmp_path / "a.safetensors", calibration_images=400, split="all", max_drop_points=100
     )
-    assert made.num_calibration_images == 135  # half of 270: the rest is measured on
+    facts = made.bundle.metrics["int8"]
+    assert facts["calibration_images"] == 135  # half of 270: the rest is measured on
     assert made.paired.num_images == 135
-    assert made.split == "all images, less the 135 calibrated on"
-    made = quantize_bundle(
+    assert facts["split"] == "all images, less the 135 calibrated on"
+    made = quantize(
         path, folder / "train", tmp_path / "b.safetensors", calibration_images=30, max_drop_points=100
     )
-    assert (made.num_calibration_images, made.paired.num_images) == (30, 90)
+    assert made.bundle.metrics["int8"]["calibration_images"] == 30
+    assert made.paired.num_images == 90
 
 
 def test_one_image_is_too_few(path, tmp_path):
@@ -199,49 +201,49 @@ def test_one_image_is_too_few(path, tmp_path):
     (tmp_path / "one" / "4" / "broken.png").write_bytes(b"no picture")
     Image.fromarray(DIGITS[3, ..., 0]).save(tmp_path / "one" / "3" / "x.png")
     with pytest.raises(DataError, match="to calibrate on and others to measure on, got 1"):
-        quantize_bundle(path, tmp_path / "one", tmp_path / "small.safetensors")
+        quantize(path, tmp_path / "one", tmp_path / "small.safetensors")
 
 
 def test_numbers_out_of_range_and_files_in_the_way(path, folder):
-    for wrong in ({"calibration_images": 0}, {"max_drop_points": -1.0}, {"batch_images": 0}):
-        with pytest.raises(UsageError, match="expected at least 1 calibration image"):
-            quantize_bundle(path, folder, path.with_name("x.safetensors"), **wrong)
-    with pytest.raises(UsageError, match="--force"):
-        quantize_bundle(path, folder, path)
+    for wrong in ({"calibration_images": 0}, {"max_drop_points": -1.0}, {"max_drop_points": float("nan")}):
+        with pytest.raises(UsageError, match="expected `calibration_images` of at least 1 and"):
+            quantize(path, folder, path.with_name("x.safetensors"), **wrong)
+    with pytest.raises(UsageError, match="`force`"):
+        quantize(path, folder, path)
     with pytest.raises(UsageError, match="expected a split out of auto, train, val, test, all; got 'foo'"):
-        quantize_bundle(path, folder, path.with_name("x.safetensors"), split="foo")
+        quantize(path, folder, path.with_name("x.safetensors"), split="foo")
 
 
 def test_export_of_a_quantized_bundle(net, bundle, path, folder, tmp_path):
     out = tmp_path / "small.safetensors"
-    quantize_bundle(path, folder, out, calibration_images=50, max_drop_points=100)
-    made = export_bundle(out, "openvino", tmp_path / "x.xml")
+    quantize(path, folder, out, calibration_images=50, max_drop_points=100)
+    made = export(out, "openvino", tmp_path / "x.xml")
     assert made.precision == "int8"
     model = openvino.Core().read_model(tmp_path / "x.xml")
     got = np.array(openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(DIGITS[:9])[0])
     expected = by_hand(net, np.arange(9))
     assert 0 < np.abs(got - expected).max() < 0.2 * np.abs(expected).max()
-    with pytest.raises(UsageError, match="--precision fp32"):
-        export_bundle(out, "torch-export", tmp_path / "x.pt2")
-    full = export_bundle(out, "openvino", tmp_path / "y.xml", precision="fp32")
+    with pytest.raises(UsageError, match="`precision=fp32`"):
+        export(out, "torch-export", tmp_path / "x.pt2")
+    full = export(out, "openvino", tmp_path / "y.xml", precision="fp32")
     assert (full.precision, full.agreement) == ("fp32", 1.0)
-    with pytest.raises(UsageError, match="no int8 weights"):
-        export_bundle(path, "openvino", tmp_path / "z.xml", precision="int8")
+    with pytest.raises(UsageError, match="no int8 network"):
+        export(path, "openvino", tmp_path / "z.xml", precision="int8")
 
 
 def test_network_that_diverged_is_refused(bundle, path, folder, tmp_path):
     state = {key: torch.full_like(tensor, torch.nan) for key, tensor in bundle.state.items()}
     save_bundle(replace(bundle, state=state), path)
     with pytest.raises(BundleError, match="NaN or infinity"):
-        quantize_bundle(path, folder, tmp_path / "small.safetensors")
+        quantize(path, folder, tmp_path / "small.safetensors")
     one = {key: tensor.clone() for key, tensor in bundle.state.items()}
     next(iter(one.values())).view(-1)[0] = torch.nan  # ReLU in OpenVINO hides it: logits stay finite
     save_bundle(replace(bundle, state=one), path)
     with pytest.raises(BundleError, match="NaN or infinity"):
-        quantize_bundle(path, folder, tmp_path / "small.safetensors", max_drop_points=100)
+        quantize(path, folder, tmp_path / "small.safetensors", max_drop_points=100)
 
 
 def test_missing_package_is_named(path, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("striate.serve.nncf.find_spec", lambda name: None if name == "nncf" else 1)
+    monkeypatch.setattr("striate.serve.packages.find_spec", lambda name: None if name == "nncf" else 1)
     with pytest.raises(UsageError, match=r"pip install nncf$"):
-        quantize_bundle(path, folder, tmp_path / "small.safetensors")
+        quantize(path, folder, tmp_path / "small.safetensors")

@@ -13,7 +13,8 @@ from running_service import encoded
 
 from striate.data.find import Item
 from striate.serve.http.service import Service
-from striate.serve.predict import predict_with
+from striate.serve.predict import predict
+from striate.weights.open import OpenNetwork
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_answers_are_those_of_predict(service, small_engine, small_bundle, ask):
         "notes.txt": b"no image",
     }
     items = [Item(name, lambda data=data: data) for name, data in files.items()]
-    expected = list(predict_with(small_engine, small_bundle[1], items))
+    net, bundle = small_bundle
+    network = OpenNetwork(net=net, bundle=bundle, name="small")
+    expected = list(predict(network, items, engine=small_engine))
     answer = ask(service, "POST", "/predict", files=[("image", one) for one in files.items()])
     assert answer.status_code == 200
     found = answer.json()["images"]
@@ -73,7 +76,7 @@ def test_temperature_and_independent_classes(small_engine, small_bundle, ask):
     own = 1 / (1 + np.exp(-logits / 2.5))
     for multi_label, expected in ((False, warm), (True, own)):
         service = Service(
-            small_engine, replace(bundle, temperature=2.5, multi_label=multi_label), topk=1, threads=1
+            small_engine, replace(bundle, temperature=2.5, multi_label=multi_label), top=1, threads=1
         )
         answer = ask(service, "POST", "/predict?topk=9", files={"image": encoded(7)})
         found = {e["class"]: e["probability"] for e in answer.json()["images"][0]["predictions"]}

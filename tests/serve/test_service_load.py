@@ -9,6 +9,7 @@ import pytest
 from running_service import encoded, get, post, wait_until
 
 from striate.core.errors import UsageError
+from striate.serve.http import batching
 from striate.serve.http.limits import Limits
 from striate.serve.http.server import listen
 from striate.serve.http.service import Service
@@ -80,10 +81,11 @@ def test_an_answer_that_takes_too_long(start, gated, small_bundle):
     assert post(f"{live.url}/predict", files={"image": encoded()}).status_code == 200
 
 
-def test_clients_that_go_away(start, gated, small_bundle):
+def test_clients_that_go_away(start, gated, small_bundle, monkeypatch):
+    monkeypatch.setattr(batching, "cores", lambda: 1)  # one thread runs the network
     live = start(gated, small_bundle[1])
     blocking = []
-    for _ in range(live.service._batcher.batch_images * 8):  # every thread of the engine is at the gate
+    for _ in range(live.service._batcher.batch_images * 8):
         connection = socket.create_connection(("127.0.0.1", live.port), timeout=30)
         picture = encoded()
         head = (
@@ -92,11 +94,14 @@ def test_clients_that_go_away(start, gated, small_bundle):
         connection.sendall(f"{head}\r\n\r\n".encode() + picture)
         blocking.append(connection)
     wait_until(lambda: live.service._waiting == len(blocking))
-    wait_until(lambda: live.service._batcher._running)
+    wait_until(lambda: len(gated.batches) == 1)  # and is at the gate
     for connection in blocking:
         connection.close()
     wait_until(lambda: live.service.active == 0)
     assert live.service._held.now == 0
+    batcher = live.service._batcher
+    wait_until(lambda: all(job.answer.cancelled() for job in batcher._encoded))
+    wait_until(lambda: all(job.answer.cancelled() for job, _ in batcher._decoded))
     before = sum(gated.batches)
     gated.gate.set()
     wait_until(lambda: live.service._batcher.waiting_images == 0)
@@ -187,24 +192,24 @@ def test_an_idle_service_stops(start, gated, small_bundle):
 
 
 @pytest.mark.parametrize(
-    ("option", "values"),
+    ("name", "values"),
     [
-        ("--queue", {"queue_requests": 0}),
-        ("--timeout-s", {"wait_s": -1}),
-        ("--upload-timeout-s", {"upload_s": float("nan")}),
-        ("--max-request-mb", {"request_mb": float("inf")}),
+        ("queue_requests", {"queue_requests": 0}),
+        ("wait_s", {"wait_s": -1}),
+        ("upload_s", {"upload_s": float("nan")}),
+        ("request_mb", {"request_mb": float("inf")}),
     ],
 )
-def test_limits_are_above_zero(option, values):
-    with pytest.raises(UsageError, match=f"expected {option} above 0"):
+def test_limits_are_above_zero(name, values):
+    with pytest.raises(UsageError, match=f"expected `{name}` above 0"):
         Limits(**values)
 
 
 def test_what_is_held_is_at_least_one_request(gated, small_bundle):
-    with pytest.raises(UsageError, match="expected --max-held-mb of at least --max-request-mb"):
+    with pytest.raises(UsageError, match="expected `held_mb` of at least `request_mb`"):
         Limits(request_mb=300)
-    with pytest.raises(UsageError, match="topk"):
-        Service(gated, small_bundle[1], topk=0)
+    with pytest.raises(UsageError, match="top"):
+        Service(gated, small_bundle[1], top=0)
 
 
 def test_a_port_that_is_taken():
@@ -216,7 +221,7 @@ def test_a_port_that_is_taken():
             listen("127.0.0.1", port)
     with pytest.raises(UsageError, match=r"can't listen on 192\.0\.2\.1"):  # an address of nobody (RFC 5737)
         listen("192.0.2.1", 0)
-    with pytest.raises(UsageError, match=r"can't listen on '' port 8000 .*try another --host"):
+    with pytest.raises(UsageError, match=r"can't listen on '' port 8000 .*try another `host`"):
         listen("", 8000)
-    with pytest.raises(UsageError, match="expected --port of 0 to 65535"):
+    with pytest.raises(UsageError, match="expected `port` of 0 to 65535"):
         listen("127.0.0.1", 65536)

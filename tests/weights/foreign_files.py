@@ -270,21 +270,3 @@ def safetensors_file(folder) -> bytes:
     path = folder / "made.safetensors"
     save_file(state(), path, {"author": "x"})
     return path.read_bytes()
-
-
-IR = """<?xml version="1.0"?>
-<net name="tiny" version="11"><layers>
-<layer id="0" name="w" type="Const" version="opset1">
-<data element_type="f32" shape="4, 3, 5, 5" offset="0" size="1200"/></layer>
-<layer id="1" name="b" type="Const" version="opset1">
-<data element_type="f32" shape="4" offset="1200" size="16"/></layer>
-<layer id="2" name="conv" type="Convolution" version="opset1"><data strides="1, 1"/></layer>
-</layers></net>
-"""
-
-
-def openvino_pair(folder: Path) -> Path:
-    """Write both files of an OpenVINO network and return the path of the description."""
-    (folder / "net.xml").write_text(IR)
-    (folder / "net.bin").write_bytes(FILTERS.tobytes() + BIAS.tobytes())
-    return folder / "net.xml"

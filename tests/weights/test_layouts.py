@@ -10,10 +10,12 @@ from torch.nn import functional
 from striate import nets
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import normalise
+from striate.weights.bundle import Header
 from striate.weights.layouts import FORMATS, caffe, class_keys, guess, layout, nearest, timm, to_torchvision
 from striate.weights.load import load_weights
+from striate.weights.open import untrained_preprocessing
 from striate.weights.read import read_weights
-from striate.weights.weight_file import LayerInfo, WeightFile
+from striate.weights.weight_file import WeightFile
 
 TORCHVISION = {
     "alexnet_owt": "alexnet",
@@ -240,7 +242,7 @@ def caffe_picture(pixels):
 def assert_loads(name, caffe_net, forward, *, kind="caffe", layers=None, **arguments):
     """Load blobs into striate's network and compare scores, both from the same RGB picture."""
     ours = nets.build(name, **arguments).eval()
-    file = file_of(caffe_net.blobs, kind, mean_rgb=(130.0, 110.0, 90.0), layers=layers or {})
+    file = file_of(caffe_net.blobs, kind, mean_rgb=(130.0, 110.0, 90.0), layers=layers or ())
     report = load_weights(ours, name, file)
     side = ours.input_shape[1]
     pixels = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8)
@@ -286,7 +288,7 @@ def test_caffes_alexnets(name, pool_first):
         input_px=67,
     )
     assert report.used == 16
-    assert any("mean picture" in note for note in report.notes)
+    assert any("mean image" in note for note in report.notes)
 
 
 def vgg16_shapes():
@@ -629,12 +631,12 @@ def test_guess_tells_caffes_two_alexnets_apart_by_the_order_of_their_layers():
         (("conv1", "norm1", "pool1"), ("alexnet_caffe", "caffenet")),
         (("conv1", "pool1", "norm1"), ("caffenet", "alexnet_caffe")),
     ):
-        layers = {name: LayerInfo(type="") for name in order}
-        assert guess(file_of(tensors, "caffe", layers=layers)) == expected
+        assert guess(file_of(tensors, "caffe", layers=order)) == expected
 
 
 def test_guess_knows_striates_own_names():
     with torch.device("meta"):
         state = nets.build("vgg11").state_dict()
     assert guess(file_of(state, "torch")) == ("vgg11", "vgg_a_lrn")  # LRN has no weights
-    assert guess(file_of({}, "striate bundle", metadata={"net": "resnet20"})) == ("resnet20",)
+    header = Header(net="resnet20", classes=("a",), preprocessing=untrained_preprocessing((3, 32, 32)))
+    assert guess(file_of({}, "striate bundle", header=header)) == ("resnet20",)

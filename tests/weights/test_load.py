@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from striate.core.errors import BundleError, UsageError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build, find
-from striate.weights.bundle import Bundle, save_bundle
-from striate.weights.convert import convert, given_pictures
+from striate.weights.bundle import Bundle, Header, save_bundle
+from striate.weights.convert import convert, given_preprocessing
 from striate.weights.imagenet import imagenet_classes
 from striate.weights.layouts import guess, network_in
 from striate.weights.load import load_weights
@@ -142,7 +142,7 @@ def test_a_file_of_something_else():
             "convnetjs_cifar",
             file_of({"encoder.weight": torch.zeros(1), "head.bias": torch.zeros(1)}),
         )
-    with pytest.raises(BundleError, match=r"got a graph \(onnx\)"):
+    with pytest.raises(BundleError, match=r"got an ONNX graph"):
         load_weights(build("convnetjs_cifar"), "convnetjs_cifar", file_of({"a": torch.zeros(1)}, "onnx"))
 
 
@@ -236,9 +236,10 @@ def test_a_bundle_of_another_network_or_with_damaged_metadata_is_refused(bundle_
         load_weights(build("convnetjs_cifar"), "convnetjs_cifar", read_weights(bundle_path))
     file = read_weights(bundle_path)
     for text in ("{}", "[", "3"):
-        file.metadata["preprocessing"] = text
-        with pytest.raises(BundleError, match="damaged metadata"):
-            load_weights(build("lenet_caffe", num_classes=2), "lenet_caffe", file)
+        damaged = {**file.metadata, "preprocessing": text}
+        save_file(file.tensors, tmp_path / "damaged.safetensors", damaged)
+        with pytest.raises(BundleError, match=r"damaged metadata .preprocessing: expected sizes"):
+            read_weights(tmp_path / "damaged.safetensors")
 
 
 def test_another_name_of_a_network_will_do(tmp_path):
@@ -332,7 +333,7 @@ def test_a_written_network_becomes_a_bundle_that_carries_its_text(tmp_path):
     }
     file = read_weights(tmp_path / "mine.safetensors")
     assert (guess(file), network_in(file).name) == ((), "resnet18")
-    for reference in (bundle.net, WRITTEN, "resnet18 in another training"):  # the last one nobody knows
+    for reference in (bundle.net, WRITTEN, "resnet18 in another training"):  # the last one is unknown
         report = load_weights(build(WRITTEN, num_classes=2), reference, file)
         assert report.used == len(state)
         assert not [note for note in report.notes if "is not written as" in note]
@@ -351,7 +352,8 @@ def test_a_written_network_becomes_a_bundle_that_carries_its_text(tmp_path):
 
 def test_a_bundle_names_no_file_of_this_machine(tmp_path):
     (tmp_path / "mine.net").write_text(WRITTEN)
-    file = file_of({}, "striate bundle", metadata={"net": str(tmp_path / "mine.net")})
+    header = Header(net=str(tmp_path / "mine.net"), classes=("a",), preprocessing=GREY)
+    file = file_of({}, "striate bundle", header=header)
     assert network_in(file) is None
     with pytest.raises(BundleError, match="update striate, or take another file"):
         load_weights(build("convnetjs_cifar"), "convnetjs_cifar", file)
@@ -370,7 +372,7 @@ def test_convert_makes_a_bundle_that_opens_and_scores_alike(tmp_path):
     assert bundle.recipe == {}
     assert bundle.data["name"] == "pets.safetensors (torchvision weights)"
     assert "torchvision's preprocessing is assumed" in bundle.data["notes"][-1]
-    assert set(bundle.versions) == {"striate", "torch", "python"}
+    assert set(bundle.versions) == {"striate", "torch", "numpy", "python"}
     assert "not measured" in bundle.metrics["note"]
     assert bundle.preprocessing.resize_px == 37  # 256/224 of 32
     save_bundle(bundle, tmp_path / "bundle.safetensors")
@@ -402,7 +404,7 @@ def test_convert_needs_a_foreign_file_and_a_preprocessing(bundle_path):
     with pytest.raises(UsageError, match="got a striate bundle: use it as it is"):
         convert(read_weights(bundle_path), "lenet_caffe")
     own = file_of(build("lenet_caffe").state_dict())
-    with pytest.raises(BundleError, match=r"what pictures the weights were trained on.*--mean 0.5 --std 0.5"):
+    with pytest.raises(BundleError, match=r"what images the weights were trained on.*`mean=0.5` `std=0.5`"):
         convert(own, "lenet_caffe")
     bundle = convert(own, "lenet_caffe", preprocessing=GREY)
     assert json.dumps(bundle.preprocessing.to_json())
@@ -410,7 +412,7 @@ def test_convert_needs_a_foreign_file_and_a_preprocessing(bundle_path):
 
 
 def test_pictures_as_their_user_gives_them():
-    pictures = given_pictures("resnet18", {"input_px": 64}, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3), 72)
+    pictures = given_preprocessing("resnet18", {"input_px": 64}, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3), 72)
     assert pictures == Preprocessing(
         channels=3, height_px=64, width_px=64, resize_px=72, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
     )
@@ -423,21 +425,21 @@ def test_pictures_as_their_user_gives_them():
 @pytest.mark.parametrize(
     ("mean", "std", "words"),
     [
-        ((0.5,), (0.5,), "--mean: expected 3 numbers, one a channel, got 0.5"),
-        ((0.5, 0.5, 0.5), (0.5, 0.5), "--std: expected 3 numbers"),
-        ((123.68, 116.78, 103.94), (1, 1, 1), "--mean: expected numbers on the 0..1 scale, got 123.68"),
-        ((0.5, 0.5, float("nan")), (1, 1, 1), "--mean: expected numbers on the 0..1 scale"),
-        ((0.5, 0.5, 0.5), (1, 0, 1), "--std: expected numbers above 0, got 0"),
+        ((0.5,), (0.5,), "`mean`: expected 3 numbers, one a channel, got 0.5"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5), "`std`: expected 3 numbers"),
+        ((123.68, 116.78, 103.94), (1, 1, 1), "`mean`: expected numbers on the 0..1 scale, got 123.68"),
+        ((0.5, 0.5, float("nan")), (1, 1, 1), "`mean`: expected numbers on the 0..1 scale"),
+        ((0.5, 0.5, 0.5), (1, 0, 1), "`std`: expected numbers above 0, got 0"),
     ],
 )
 def test_pictures_that_can_not_be(mean, std, words):
     with pytest.raises(UsageError, match=words):
-        given_pictures("resnet18", None, mean, std, None)
+        given_preprocessing("resnet18", None, mean, std, None)
 
 
 @pytest.mark.parametrize("key", ["num_classes", "name"])
 def test_the_file_tells_the_classes(key):
-    with pytest.raises(UsageError, match=f"got {key}, which the file tells"):
+    with pytest.raises(UsageError, match=f"got {key}, which the file gives"):
         convert(file_of({}), "lenet_caffe", net_arguments={key: 3})
 
 

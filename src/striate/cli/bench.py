@@ -3,33 +3,40 @@
 import json as json_module
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import NETWORK_HELP, DeviceOption, JsonOption, ThreadsOption, compute_of
 from striate.cli.show import Listener, err, out
+from striate.core.choices import DeviceChoice
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
     from striate.core.compute import Precision
     from striate.serve.bench import Benched
-    from striate.serve.cnn_benchmarks import Row, Times
+    from striate.serve.bench_slide import Row, Times
+
+Precisions = Literal["all", "auto", "fp32", "bf16", "int8"]
 
 
 def bench(
-    target: Annotated[
-        str | None, typer.Argument(help="A bundle, a run folder, or the name of a network (random weights).")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="all, auto, torch or openvino.")] = "all",
-    precision: Annotated[str, typer.Option(help="all, auto, fp32, bf16 or int8.")] = "all",
-    batch: Annotated[str, typer.Option(help="Images in a batch, several with commas.")] = "1,16",
+    network: Annotated[str | None, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)] = None,
+    engine: Annotated[
+        Literal["all", "auto", "torch", "openvino"], typer.Option(help="What runs the network.")
+    ] = "all",
+    precision: Annotated[Precisions, typer.Option(help="int8 needs a quantized bundle.")] = "all",
+    batch: Annotated[
+        str, typer.Option(metavar="N,N...", help="Images in a batch, several with commas.")
+    ] = "1,16",
     folder: Annotated[
         Path | None, typer.Option(help="Also predict the images of a folder or archive, decoding included.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Seconds for each measurement.")] = 3.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
     slide: Annotated[
         bool,
         typer.Option(
@@ -37,7 +44,7 @@ def bench(
         ),
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="--slide: how often each is measured.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure how fast a network runs here: images a second, latency, memory, share of the machine's ceiling.
 
@@ -50,44 +57,46 @@ def bench(
 
     Example:  [bold]striate bench --slide[/]  (the lectures' CPU-against-GPU slide, here)
     """
-    if slide == (target is not None):
+    if slide == (network is not None):
         raise UsageError(
             "expected either a network to measure or --slide, got"
             f" {'both' if slide else 'neither'}: striate bench resnet50, or striate bench --slide"
         )
-    if slide:
+    if network is None:
         _slide(device, precision, rounds, json)
         return
-    from striate.serve.bench import bench as run
+    from striate.serve.bench import bench
+    from striate.weights.open import is_file_word
 
-    assert target is not None
+    if not is_file_word(network):
+        err.print(f"[yellow]{escape(network)} has random weights[/]", highlight=False)
     with Listener() as listener:
-        results = run(
-            target,
+        results = bench(
+            network,
             engine=engine,
             precision=precision,
             batches=_sizes(batch),
             seconds=seconds,
             folder=folder,
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, "auto", None, threads),
             progress=listener,
         )
     if json:
-        print(json_module.dumps({"target": target, "results": [_record(one) for one in results]}, indent=2))
+        print(json_module.dumps({"target": network, "results": [_record(one) for one in results]}, indent=2))
     else:
-        _print(target, results, device, folder is not None)
+        _print(network, results, device, folder is not None)
     if all(one.error is not None for one in results):
         raise typer.Exit(1)
 
 
-def _print(target: str, results: "tuple[Benched, ...]", device: str, folder: bool) -> None:
-    out.print(_heading(target, results, device), highlight=False)
+def _print(network: str, results: "tuple[Benched, ...]", device: DeviceChoice, folder: bool) -> None:
+    out.print(_heading(network, results, device), highlight=False)
     if any(one.speeds for one in results):
         out.print(_table(results))
     out.print(
         "[dim]ms, p99 ms: one batch alone, median and 99th percentile; images/s: several batches in flight;"
         " ceiling: share of the matrix product's rate in this precision; opens: from a network in memory"
-        " to the first answer" + ("; folder: images/s from files to labels" if folder else "") + "[/]",
+        " to the first logits" + ("; folder: images/s from files to labels" if folder else "") + "[/]",
         highlight=False,
     )
     for one in results:
@@ -98,7 +107,7 @@ def _print(target: str, results: "tuple[Benched, ...]", device: str, folder: boo
 def _sizes(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"expected --batch as whole numbers from 1 on, such as 1,16, got {text!r}")
+        raise UsageError(f"expected `batch` as whole numbers of at least 1, such as 1,16, got {text!r}")
     return tuple(int(word) for word in words)
 
 
@@ -107,14 +116,14 @@ def _record(one: "Benched") -> dict[str, object]:
     return {**asdict(one), "speeds": speeds}
 
 
-def _heading(target: str, results: "tuple[Benched, ...]", device: str) -> str:
+def _heading(network: str, results: "tuple[Benched, ...]", device: DeviceChoice) -> str:
     from striate.core.compute import pick_device
     from striate.core.environment import describe_machine
 
-    machine = describe_machine(pick_device(device))  # type: ignore[arg-type]
+    machine = describe_machine(pick_device(device))
     macs = max((one.macs for one in results), default=0)
     where = machine.get("gpu", f"{machine['cores']} cores, {machine['processor']}")
-    return f"[bold]{escape(target)}[/], {2 * macs / 1e9:.3g} GFLOP an image; {escape(str(where))}"
+    return f"[bold]{escape(network)}[/], {2 * macs / 1e9:.3g} GFLOP an image; {escape(str(where))}"
 
 
 def _table(results: "tuple[Benched, ...]") -> Table:
@@ -143,22 +152,21 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _slide(device: str, precision: str, rounds: int, json: bool) -> None:
-    from striate.core.compute import pick_device, pick_precision
+def _slide(device: DeviceChoice, precision: Precisions, rounds: int, json: bool) -> None:
+    from striate.core.compute import Compute
     from striate.core.environment import describe_machine
-    from striate.serve.cnn_benchmarks import SLIDE, measure_slide
+    from striate.serve.bench_slide import SLIDE, measure_slide
 
-    place = pick_device(device)  # type: ignore[arg-type]
-    wanted: list[Precision] = (
-        sorted({"fp32", pick_precision("auto", place)}, reverse=True)
-        if precision == "all"
-        else [pick_precision(precision, place)]  # type: ignore[arg-type]
-    )
+    auto = Compute(device=device).forward_precision
+    found = sorted({"fp32", auto}, reverse=True) if precision == "all" else [precision]
     here: dict[Precision, tuple[Times, ...]] = {}
     with Listener() as listener:
-        for one in wanted:
-            here[one] = measure_slide(SLIDE, device=place, precision=one, rounds=rounds, progress=listener)
-    machine = describe_machine(place)
+        for one in found:
+            compute = Compute(device=device, precision=one)
+            here[compute.forward_precision] = measure_slide(
+                SLIDE, compute=compute, rounds=rounds, progress=listener
+            )
+    machine = describe_machine(compute.torch_device)
     if json:
         print(json_module.dumps({"machine": machine, "networks": _slide_records(SLIDE, here)}, indent=2))
         return

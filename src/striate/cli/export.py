@@ -2,12 +2,13 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import OUT, BundleArgument, ForceOption, JsonOption
 from striate.cli.show import Listener, out
 from striate.core.errors import UsageError
 
@@ -16,26 +17,29 @@ if TYPE_CHECKING:
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino or torch-export.")],
+    bundle: BundleArgument,
+    to: Annotated[Literal["onnx", "openvino", "torch-export"], typer.Option("--to", help="The format.")],
     target: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="File to write: .onnx, .xml or .pt2. Default: the bundle's name and place."
+            *OUT, metavar="FILE", help="File to write: .onnx, .xml or .pt2; default: beside the bundle."
         ),
     ] = None,
     batch: Annotated[
-        str, typer.Option(help="dynamic: any number of images may go in; or a fixed number.")
+        str, typer.Option(metavar="dynamic|N", help="dynamic allows any number of images; or a fixed number.")
     ] = "dynamic",
     precision: Annotated[
-        str, typer.Option(help="auto, fp32 or int8. auto takes int8 for a quantized bundle.")
+        Literal["auto", "fp32", "int8"], typer.Option(help="auto takes int8 for a quantized bundle.")
     ] = "auto",
     check: Annotated[
         list[str] | None,
-        typer.Option(help="Images, folders or archives to check the file with. Default: scikit-learn's."),
+        typer.Option(
+            metavar="IMAGES",
+            help="Images, folders or archives to check the file with; default: scikit-learn's. Repeatable.",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a network as a file that runs without striate, with its normalisation inside.
 
@@ -45,16 +49,16 @@ def export(
 
     Example:  [bold]striate export runs/demo --to onnx -o digits.onnx[/]
     """
-    from striate.serve.export import export_bundle
+    from striate.serve.export import export
 
     number = _number(batch)
     with Listener() as listener:
-        made = export_bundle(
+        made = export(
             bundle,
             to,
             target,
             batch_images=number,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             check=check or None,
             force=force,
             progress=listener,
@@ -69,7 +73,7 @@ def _number(batch: str) -> int | None:
     if batch == "dynamic":
         return None
     if not (batch.isascii() and batch.isdigit() and int(batch) > 0):
-        raise UsageError(f"expected --batch dynamic or a number of at least 1, got {batch!r}")
+        raise UsageError(f"expected `batch` dynamic or a number of at least 1, got {batch!r}")
     return int(batch)
 
 
@@ -96,7 +100,7 @@ def _print(made: "Exported") -> None:
         f" differ from {origin} by at most {made.difference:.1e} (allowed {made.tolerance:.1e})",
     )
     if made.precision == "int8":
-        rows.add_row("", f"same answer as torch fp32 on {made.agreement:.1%} of them")
+        rows.add_row("", f"same class as torch fp32 on {made.agreement:.1%} of them")
     rows.add_row("versions", ", ".join(f"{name} {value}" for name, value in made.versions.items()))
     rows.add_row("example", f"python {escape(str(made.files[-1]))} PHOTO")
     out.print(rows, highlight=False)

@@ -1,162 +1,123 @@
 """``striate predict``."""
 
+import json as json_module
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
+from striate.cli.options import (
+    OUT,
+    BatchOption,
+    BundleArgument,
+    DeviceOption,
+    EngineOption,
+    EnginePrecisionOption,
+    ThreadsOption,
+    compute_of,
+)
 from striate.cli.show import Listener, err, out
 from striate.core.errors import DataError, InterruptedRunError, UsageError, WriteError
 
 if TYPE_CHECKING:
     from striate.serve.predict import Prediction
+    from striate.serve.predict_file import PredictResult
+
+Format = Literal["table", "csv", "jsonl"]
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders, archives (.tar, .tar.gz, .zip).")],
+    bundle: BundleArgument,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Images, folders, archives (.tar, .tar.gz, .zip)."),
+    ],
     out_file: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write a .csv or .jsonl file; the same command again goes on with it."
+            *OUT, metavar="FILE", help="Write a .csv or .jsonl file; the same command again resumes it."
         ),
     ] = None,
-    topk: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to name.")] = 5,
     format: Annotated[
-        str, typer.Option(help="table, csv or jsonl on the screen; a file's name says it for --out.")
+        Format, typer.Option(help="What to print; with --out the file's name decides.")
     ] = "table",
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Images in a forward pass; 16 to 64 if not given.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to decode and to compute with; all cores if not given.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: EngineOption = "auto",
+    precision: EnginePrecisionOption = "auto",
+    batch: BatchOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
     json: Annotated[
         bool,
-        typer.Option("--json", help="Short for --format jsonl; with --out what was done, as one object."),
+        typer.Option("--json", help="Short for --format jsonl; with --out a summary as one JSON object."),
     ] = False,
 ) -> None:
     """Classify images: any number of files, folders and archives, in constant memory.
 
     Broken images are named with their reason and don't stop the others; the exit code is then 1.
 
-    With --out a run that was killed goes on where it stopped: one row for each image, none twice.
+    With --out a run that was killed is resumed where it stopped: one row for each image, none twice.
 
-    Example:  [bold]striate predict runs/demo photo.jpg holiday/ --topk 3 --format csv[/]
+    Example:  [bold]striate predict runs/demo photo.jpg holiday/ --top 3 --format csv[/]
 
     Example:  [bold]striate predict runs/demo holiday/ --out predictions.csv[/]
     """
-    if format not in ("table", "csv", "jsonl"):
-        raise UsageError(f"expected --format table, csv or jsonl, got {format!r}")
+    compute = compute_of(device, precision, batch, threads)
     if out_file is not None:
+        from striate.serve.predict_file import predict_to_file
+
         if format != "table" and out_file.suffix != f".{format}":
-            raise UsageError(f"expected --out with a name that ends in .{format}, got {out_file}")
-        _to_file(
-            bundle,
-            paths,
-            out_file,
-            topk=topk,
-            engine=engine,
-            precision=precision,
-            batch=batch,
-            threads=threads,
-            device=device,
-            json=json,
-        )
+            raise UsageError(f"expected `out` with a name that ends in .{format}, got {out_file}")
+        with Listener() as progress, _resume_hint(out_file):
+            result = predict_to_file(
+                bundle, paths, out_file, top=top, engine=engine, compute=compute, progress=progress
+            )
+        _print_file(result, out_file, paths, json)
         return
     from striate.data.find import find_images
-    from striate.serve.engine import open_engine
-    from striate.serve.predict import predict_with
-    from striate.weights.open import open_bundle
+    from striate.serve.engine import engine_for, open_trained
+    from striate.serve.predict import predict
 
-    net, record = open_bundle(bundle)
+    network = open_trained(bundle)
     items = find_images(paths)
-    opened = open_engine(
-        net,
-        record,
-        engine=engine,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
-        batch_images=batch,
-        threads=threads,
-        device=device,  # type: ignore[arg-type]
-        progress=Listener(),
-    )
-    kind: Literal["table", "csv", "jsonl"] = "jsonl" if json else format  # type: ignore[assignment]
-    started = time.perf_counter()
-    with (
-        closing(opened),
-        closing(predict_with(opened, record, items, topk=topk, threads=threads)) as predictions,
-    ):
-        good, broken = _write(predictions, kind, min(topk, len(record.classes)))
+    with engine_for(network, engine=engine, compute=compute, progress=Listener()) as running:
+        started = time.perf_counter()
+        with closing(predict(network, items, top=top, engine=running, compute=compute)) as predictions:
+            good, broken = _write(predictions, "jsonl" if json else format, min(top, len(network.classes)))
     seconds = time.perf_counter() - started
     if broken:
         err.print(f"[yellow]{broken} of {good + broken} images could not be read[/]", highlight=False)
     if good:
-        _print_speed(good + broken, seconds, opened.name, opened.precision)
+        _print_speed(good + broken, seconds, running.name, running.precision)
     if broken:
         raise typer.Exit(1)
     if not good:
         raise _no_images(paths)
 
 
-def _to_file(
-    bundle: Path,
-    paths: list[Path],
-    path: Path,
-    *,
-    topk: int,
-    engine: str,
-    precision: str,
-    batch: int | None,
-    threads: int | None,
-    device: str,
-    json: bool,
-) -> None:
-    from striate.serve.predict_file import predict_to_file
-
-    with Listener() as progress, _told_how_to_go_on(path):
-        result = predict_to_file(
-            bundle,
-            paths,
-            path,
-            topk=topk,
-            engine=engine,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
-            batch_images=batch,
-            threads=threads,
-            device=device,  # type: ignore[arg-type]
-            progress=progress,
-        )
+def _print_file(result: "PredictResult", path: Path, paths: list[Path], json: bool) -> None:
+    """Print what was written, which images are broken, and the speed."""
     before = result.num_images - result.num_new
     if not result.num_images:
         raise _no_images(paths)
     if json:
-        import json as json_module
-
-        record = {
-            "file": str(path),
-            "num_images": result.num_images,
-            "num_new": result.num_new,
-            "num_broken": result.num_broken,
-            "seconds": round(result.seconds, 3),
-            "engine": result.engine,
-            "precision": result.precision,
-        }
+        record = {"file": str(path), **asdict(result), "seconds": round(result.seconds, 3)}
+        del record["broken"]
         print(json_module.dumps(record))
-    elif not result.num_new:
-        line = f"{escape(str(path))} is complete: {_images(before)}, nothing to do"
-        out.print(line, highlight=False, soft_wrap=True)
     else:
+        shown = escape(str(path))
         earlier = f", {before:,} of them from before" if before else ""
-        line = f"{escape(str(path))}: {_images(result.num_images)}{earlier}"
+        line = (
+            f"{shown}: {_images(result.num_images)}{earlier}"
+            if result.num_new
+            else f"{shown} is complete: {_images(before)}, nothing to do"
+        )
         out.print(line, highlight=False, soft_wrap=True)
     for one in result.broken:
         err.print(f"{escape(one.file)}  [red]{escape(one.error or '')}[/]", highlight=False, soft_wrap=True)
@@ -170,11 +131,11 @@ def _to_file(
 
 
 @contextmanager
-def _told_how_to_go_on(path: Path) -> Iterator[None]:
+def _resume_hint(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted; the same command goes on with {path}") from None
+        raise InterruptedRunError(f"interrupted; the same command resumes {path}") from None
 
 
 def _print_speed(num_images: int, seconds: float, engine: str, precision: str) -> None:
@@ -191,7 +152,7 @@ def _no_images(paths: list[Path]) -> DataError:
     return DataError(f"no images in {', '.join(map(str, paths))}: expected files such as .jpg or .png")
 
 
-def _write(predictions: "Iterable[Prediction]", kind: str, num_named: int) -> tuple[int, int]:
+def _write(predictions: "Iterable[Prediction]", kind: Format, num_named: int) -> tuple[int, int]:
     """Print predictions as they come; return how many were good and how many broken."""
     from striate.serve.output import CsvRows, JsonRows
 
@@ -230,6 +191,6 @@ def _writable() -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(
-            f"can't write the answers ({error.strerror or error}): free some space, or name a file with"
-            " --out, which can be gone on with"
+            f"can't write the predictions ({error.strerror or error}): free some space, or name a file with"
+            " `out`, which can be resumed"
         ) from None

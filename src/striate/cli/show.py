@@ -1,4 +1,4 @@
-"""How the command line draws progress and prints errors."""
+"""How the command line shows progress and prints errors."""
 
 import sys
 import time
@@ -9,18 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from striate.cli.options import in_options
+
 out = Console()
 err = Console(stderr=True)
 
-_EPOCH_LINES = 30  # of a long training only every second, third ... epoch gets a line
+_EPOCH_LINES = 30  # at most; a longer training prints every second, third ... epoch
 _WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
 
 
 class Listener:
-    """A ``Progress`` that draws bars on a terminal and, elsewhere, prints lines for the epochs.
+    """A ``Progress`` that draws bars on a terminal and prints a line for each epoch.
 
-    Everything goes to the error stream, so that results can be piped. A stage appears after half a second:
-    short ones are never seen.
+    Everything goes to the error stream, so that results can be piped. A stage appears after half a second;
+    shorter ones are never shown.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,7 @@ class Listener:
             disable=not err.is_terminal,
         )
         self._tasks: dict[str, Any] = {}
-        self._begun: dict[str, float] = {}
+        self._started: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Draw."""
@@ -47,10 +49,10 @@ class Listener:
             err.print(f"epoch {done:>{width}}/{total}  {note}", highlight=False)
             return
         if stage == "note":
-            err.print(f"[yellow]{escape(note)}[/]", highlight=False)
+            err.print(f"[yellow]{escape(in_options(note))}[/]", highlight=False)
             return
         now = time.monotonic()
-        if now - self._begun.setdefault(stage, now) < 0.5:
+        if now - self._started.setdefault(stage, now) < 0.5:
             return
         if stage not in self._tasks:
             words = _WORDS.get(stage, stage)
@@ -58,7 +60,7 @@ class Listener:
         self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
         if total is not None and done >= total:
             self._bars.remove_task(self._tasks.pop(stage))
-            del self._begun[stage]
+            del self._started[stage]
 
     def __enter__(self) -> "Listener":
         """Start drawing."""
@@ -83,5 +85,5 @@ def print_error(message: str) -> None:
 
 
 def percent(rate: float, num_images: int) -> str:
-    """Write a rate with as many decimals as so many images can carry."""
+    """Write a rate with as many decimals as the number of images supports."""
     return f"{rate:.2%}" if num_images >= 1000 else f"{rate:.1%}"

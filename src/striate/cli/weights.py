@@ -1,7 +1,6 @@
 """``striate weights``: look into files of weights, and convert them."""
 
 import json as json_module
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +15,15 @@ from striate.core.errors import UsageError
 if TYPE_CHECKING:
     from striate.data.preprocess import Preprocessing
     from striate.nets.entry import NetEntry
+    from striate.weights.bundle import Header
     from striate.weights.layouts import Nearest
     from striate.weights.weight_file import WeightFile
 
 app = typer.Typer(no_args_is_help=True, help="Look into files of weights, and convert them.")
 
 _KINDS = (
-    "a bundle, .pth, .safetensors, .caffemodel, MatConvNet .mat, .onnx or OpenVINO .xml/.bin file, or the"
-    " name of published weights: torchvision, timm:resnet50.a1_in1k"
+    "a bundle, .pth, .safetensors, .caffemodel, MatConvNet .mat or .onnx file, or the name of published"
+    " weights: torchvision, timm:resnet50.a1_in1k"
 )
 
 
@@ -52,8 +52,8 @@ def show(
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
     _print_heading(content)
-    if content.kind == "striate bundle":
-        _print_bundle(content, network_in(content))
+    if content.header is not None:
+        _print_bundle(content, content.header, network_in(content))
     else:
         _print_facts(content, fitting, None if fitting else nearest(content))
     _print_tensors(content)
@@ -83,8 +83,8 @@ def convert(
         str | None,
         typer.Option(
             metavar="R,G,B",
-            help="Mean of the pictures that the weights expect, 0..1 scale, one number for grey ones; for"
-            " files that nothing is known of, or instead of what is known.",
+            help="Mean of the images that the weights expect, 0..1 scale, one number for grey ones; for files"
+            " of which nothing is known, or instead of what is known.",
         ),
     ] = None,
     std: Annotated[
@@ -96,16 +96,15 @@ def convert(
         typer.Option(
             metavar="PX",
             min=1,
-            help="Shorter side of a picture before its centre is cut out; goes with --mean. Default: the"
-            " network's own side, and small pictures keep their size.",
+            help="Shorter side of an image before its centre is cut out; goes with --mean. Default: the"
+            " network's own side, and small images keep their size.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Turn weights of other programs into a bundle for every command, or a bundle into torchvision's form.
 
-    Every tensor must find its place, with its shape; the preprocessing that belongs to the weights goes into
-    the bundle.
+    Every tensor must fit, with its shape; the preprocessing that belongs to the weights goes into the bundle.
 
     Example:  [bold]striate weights convert vgg16-397923af.pth vgg16.safetensors --net vgg16[/]
 
@@ -148,8 +147,8 @@ def convert(
         f" {count:,} values, {len(bundle.classes):,} classes",
         highlight=False,
     )
-    out.print(f"[dim]{_pictures(bundle.preprocessing)}[/]", highlight=False)
-    out.print(f"next: striate predict {escape(str(target))} PICTURE", highlight=False)
+    out.print(f"[dim]{_images(bundle.preprocessing)}[/]", highlight=False)
+    out.print(f"next: striate predict {escape(str(target))} IMAGE", highlight=False)
 
 
 def _levels(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -160,7 +159,7 @@ def _levels(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise UsageError(
-            f"{option}: expected numbers between commas, such as 0.485,0.456,0.406, got {text!r}: write it so"
+            f"{option}: expected numbers between commas, such as 0.485,0.456,0.406, got {text!r}"
         ) from None
 
 
@@ -168,10 +167,10 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _pictures(pre: "Preprocessing") -> str:
+def _images(pre: "Preprocessing") -> str:
     sizes = f"shorter side to {pre.resize_px}, " if pre.resize_px else ""
     return (
-        f"pictures: {sizes}centre {pre.height_px}x{pre.width_px}, {pre.interpolation},"
+        f"images: {sizes}centre {pre.height_px}x{pre.width_px}, {pre.interpolation},"
         f" mean {_numbers(pre.mean)}, std {_numbers(pre.std)} (0..1),"
         f" {pre.colour_order if pre.channels == 3 else 'grey'}"
     )
@@ -198,40 +197,33 @@ def _print_facts(file: "WeightFile", fitting: tuple[str, ...], close: "Nearest |
     for key, text in sorted(file.metadata.items()):
         short = text if len(text) <= 100 else f"{text[:97]}..."
         if len(text) > 100 and text.lstrip().startswith(("{", "[")):
-            short = f"{len(text):,} signs of JSON (--json prints them)"
+            short = f"{len(text):,} characters of JSON (--json prints them)"
         out.print(f"[dim]{escape(key)}: {escape(short)}[/]", highlight=False)
     if file.classes is not None:
-        out.print(_classes(file.classes), highlight=False)
+        out.print(escape(_classes(file.classes)), highlight=False)
     if file.mean_rgb is not None:
         out.print(f"mean of the training images (RGB, 0..255): {_numbers(file.mean_rgb)}", highlight=False)
     words = f"fits {' or '.join(fitting)}" if fitting else "fits none of striate's networks"
     if close is not None:
         words += f"; {close.net} is nearest, {close.num_alike} of {close.num_expected} tensors agree"
-    elif file.kind in ("onnx", "openvino"):
+    elif file.kind == "onnx":
         words = "a graph, whose names say little: graphs are only shown"
     out.print(words, highlight=False)
 
 
-def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
-    """Say in words what a bundle holds; what is damaged in its metadata is left out."""
-    from striate.core.errors import StriateError
-    from striate.data.preprocess import Preprocessing
-    from striate.data.source import printable
-    from striate.weights.weight_file import short
+def _print_bundle(file: "WeightFile", header: "Header", entry: "NetEntry | None") -> None:
+    """Say in words what a bundle holds."""
+    from striate.core.text import printable, short
 
-    arguments, metrics, data, recipe, versions, pictures = (
-        _record(file, key)
-        for key in ("net_arguments", "metrics", "data", "recipe", "versions", "preprocessing")
-    )
     if entry is None:
-        name = short(file.metadata.get("net", "").partition("\n")[0]) or "none"
-        lines = [f"holds a network that is unknown here: {name}"]
+        lines = [f"holds a network that is unknown here: {short(header.net.partition(chr(10))[0])}"]
     else:
         lines = [f"holds {'' if entry.notation is None else 'a written network: '}{entry.name}"]
-    if arguments:
-        lines[0] += f" ({', '.join(f'{key}={short(str(value))}' for key, value in arguments.items())})"
-    if file.classes is not None:
-        lines.append(_classes(file.classes))
+    if header.net_arguments:
+        given = ", ".join(f"{key}={short(str(value))}" for key, value in header.net_arguments.items())
+        lines[0] += f" ({given})"
+    lines.append(_classes(header.classes))
+    data, recipe = header.data, header.recipe
     if "name" in data:
         counts = data.get("num_images")
         found = counts.items() if isinstance(counts, dict) else ()
@@ -245,26 +237,26 @@ def _print_bundle(file: "WeightFile", entry: "NetEntry | None") -> None:
         )
     if isinstance(data.get("started_from"), str):
         lines.append(f"started from {printable(data['started_from'])[:300]}")
-    lines += _measured(metrics)
+    lines += _measured(header.metrics)
     lines += [
-        f"{name} network for OpenVINO, {_size(size)}{_int8_measured(metrics)}"
+        f"{name} network for OpenVINO, {_size(size)}{_int8_measured(header.metrics)}"
         for name, size in _networks(file).items()
     ]
-    if (temperature := _temperature(file)) is not None:
-        does = "softens all probabilities" if temperature > 1 else "sharpens all probabilities"
-        words = "changes no probabilities" if temperature == 1 else does
-        lines.append(f"temperature {temperature:.4g} ({words})")
+    temperature = header.temperature
+    does = "softens all probabilities" if temperature > 1 else "sharpens all probabilities"
+    words = "changes no probabilities" if temperature == 1 else does
+    lines.append(f"temperature {temperature:.4g} ({words})")
     notes = data.get("notes")
     lines += (
         [f"note: {one[:300]}" for one in notes if isinstance(one, str)] if isinstance(notes, list) else []
     )
-    if versions:
-        lines.append("made with " + ", ".join(f"{key} {short(str(one))}" for key, one in versions.items()))
+    if header.versions:
+        made = ", ".join(f"{key} {short(one)}" for key, one in header.versions.items())
+        lines.append(f"made with {made}")
     for line in lines:
         out.print(escape(line), highlight=False)
-    with suppress(StriateError, TypeError, ValueError):
-        out.print(f"[dim]{_pictures(Preprocessing.from_json(pictures))}[/]", highlight=False)
-    _print_ingredients(file)
+    out.print(f"[dim]{_images(header.preprocessing)}[/]", highlight=False)
+    _print_ingredients(header.ingredients)
 
 
 def _measured(metrics: dict[str, Any]) -> list[str]:
@@ -305,25 +297,11 @@ def _int8_measured(metrics: dict[str, Any]) -> str:
     return ""
 
 
-def _temperature(file: "WeightFile") -> float | None:
-    """Return what a bundle divides its logits by; None for other files, or where the entry is damaged."""
-    if file.kind != "striate bundle":
-        return None
-    value = _entry(file, "temperature", "1.0")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _ingredients(file: "WeightFile") -> list[dict[str, Any]]:
-    """Return the records of the networks that a blend was made from."""
-    value = _entry(file, "ingredients", "[]")
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _print_ingredients(file: "WeightFile") -> None:
+def _print_ingredients(found: "tuple[dict[str, Any], ...]") -> None:
+    from striate.core.text import short
     from striate.data.source import counted
-    from striate.weights.weight_file import short
 
-    if not (found := _ingredients(file)):
+    if not found:
         return
     rates = [
         (heading, key)
@@ -349,22 +327,7 @@ def _print_ingredients(file: "WeightFile") -> None:
 
 def _classes(classes: tuple[str, ...]) -> str:
     shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    return escape(f"{len(classes):,} classes: {shown}")
-
-
-def _record(file: "WeightFile", key: str) -> dict[str, Any]:
-    """Read a part of a bundle's metadata; an empty one if it is damaged."""
-    value = _entry(file, key, "{}")
-    return value if isinstance(value, dict) else {}
-
-
-def _entry(file: "WeightFile", key: str, missing: str) -> object:
-    """Read an entry of a bundle's metadata; None if it is damaged."""
-    try:
-        value: object = json_module.loads(file.metadata.get(key, missing))
-    except (ValueError, RecursionError):
-        return None
-    return value
+    return f"{len(classes):,} classes: {shown}"
 
 
 def _print_tensors(file: "WeightFile") -> None:
@@ -391,8 +354,8 @@ def _to_json(file: "WeightFile", fitting: tuple[str, ...], entry: "NetEntry | No
         "metadata": file.metadata,
         "mean_rgb": file.mean_rgb,
         "classes": file.classes,
-        "temperature": _temperature(file),
-        "ingredients": _ingredients(file),
+        "temperature": None if file.header is None else file.header.temperature,
+        "ingredients": [] if file.header is None else file.header.ingredients,
         "graphs": [{"precision": name, "bytes": size} for name, size in _networks(file).items()],
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "type": str(tensor.dtype).removeprefix("torch.")}

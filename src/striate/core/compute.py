@@ -5,16 +5,15 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
+from striate.core.choices import DeviceChoice as DeviceChoice
+from striate.core.choices import EnginePrecisionChoice
+from striate.core.choices import Precision as Precision
+from striate.core.choices import PrecisionChoice as PrecisionChoice
 from striate.core.errors import UsageError
-
-DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
-Precision = Literal["fp32", "bf16"]
-ComputePrecision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +32,13 @@ class Compute:
     """
 
     device: DeviceChoice = "auto"
-    precision: ComputePrecision = "auto"
+    precision: EnginePrecisionChoice = "auto"
     batch_images: int | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing on any machine."""
-        for name, choices in (("device", DeviceChoice), ("precision", ComputePrecision)):
+        for name, choices in (("device", DeviceChoice), ("precision", EnginePrecisionChoice)):
             if (value := getattr(self, name)) not in get_args(choices):
                 raise UsageError(f"expected `{name}` out of {', '.join(get_args(choices))}; got {value!r}")
         for name in ("batch_images", "threads"):

@@ -2,8 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from striate.core.errors import InputSizeError, UsageError
+from striate.evaluation.evaluate import in_eval_mode
 from striate.nets.modules import (
     LocalResponseNorm,
     PartialConv2d,
@@ -57,18 +57,6 @@ _ELEMENTWISE_FUNCTIONS = (
 _Origin = tuple[int, int, int]
 
 
-@contextmanager
-def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put every layer into eval mode for a while; each gets its own mode back, also after an error."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 class FullyConvolutional(nn.Module):
     """A network that gives a map of class scores for an image of any size, at least its own.
 
@@ -103,13 +91,13 @@ class FullyConvolutional(nn.Module):
 def fully_convolutional(
     net: nn.Module, input_shape: tuple[int, int, int] | None = None
 ) -> FullyConvolutional:
-    """Turn a classifier into a network that answers at every place of a larger image.
+    """Turn a classifier into a network that classifies every position of a larger image.
 
     The first fully connected layer becomes a convolution whose kernel is as large as the maps that it read,
     later ones become 1x1 convolutions, and an average over whole maps keeps its window and moves by one
-    place. Each place of the result is the network's answer to the crop there, save where layers pad: a crop
+    place. Each place of the result is the network's output for the crop there, save where layers pad: a crop
     has zeros at its edge, the whole image has the pixels beside it. At the network's own size there is one
-    place and it is the network's answer. Places are as many pixels apart as the strides multiply to (32 for
+    place and it is the network's output. Places are as many pixels apart as the strides multiply to (32 for
     VGG).
 
     Weights are shared, not copied, and the given network is left as it was. Convert it on the device where it
@@ -308,7 +296,7 @@ class _Rewriter:
 
     def _refusal(self, what: str) -> UsageError:
         return UsageError(
-            f"{self.title} {what}, which has no fully convolutional form: take --protocol ten-crop or"
+            f"{self.title} {what}, which has no fully convolutional form: take `protocol=ten-crop` or"
             " 144-crop"
         )
 
@@ -324,8 +312,8 @@ class _AtEachPlace(nn.Module):
         """Map ``N x C x h x w`` to ``N x K x h x w``."""
         places = maps.permute(0, 2, 3, 1)
         rows = self.layer(places.reshape(-1, maps.shape[1]))
-        answers: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        scores: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
+        return scores
 
 
 class _Convolved(nn.Module):
@@ -344,8 +332,8 @@ class _Convolved(nn.Module):
         """Map ``N x C x H x W`` to ``N x K x (H - height + 1) x (W - width + 1)``."""
         windows = maps.unfold(2, self.height, 1).unfold(3, self.width, 1).permute(0, 2, 3, 1, 4, 5)
         rows = self.layer(windows.reshape(-1, self.layer.in_features))
-        answers: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        scores: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+        return scores
 
 
 def _in_eval(layer: nn.Module) -> Any:

@@ -1,4 +1,4 @@
-"""Axes of figures: which ticks to write, and where a value lies."""
+"""Axes of charts: which ticks to write, and where a value lies."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Maps values to user units along one side of a figure."""
+    """Maps values to user units along one side of a chart."""
 
     low: float
     high: float
@@ -17,10 +17,10 @@ class Axis:
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Return the place of a value, in user units."""
+        """Return the position of a value, in user units."""
         low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
-        place = (math.log10(value) if self.log else value) - low
-        return self.start + (self.end - self.start) * (place / (high - low))
+        above = (math.log10(value) if self.log else value) - low
+        return self.start + (self.end - self.start) * (above / (high - low))
 
 
 def count_axis(low: float, high: float, start: float, end: float, *, integer: bool) -> Axis:
@@ -29,8 +29,8 @@ def count_axis(low: float, high: float, start: float, end: float, *, integer: bo
     Args:
         low: first value.
         high: last value; equal ones put the only value in the middle.
-        start: place of ``low`` in user units.
-        end: place of ``high``.
+        start: position of ``low`` in user units.
+        end: position of ``high``.
         integer: whether ticks must be whole numbers.
     """
     if low == high:

@@ -1,4 +1,4 @@
-"""The part of a report on probabilities: whether they can be taken at their word."""
+"""The part of a report on probabilities: whether they can be trusted."""
 
 from typing import Any
 
@@ -6,62 +6,61 @@ from markupsafe import Markup
 
 from striate.metrics.calibration import Calibration, calibration
 from striate.metrics.predictions import Predictions
-from striate.report import words as say
-from striate.report.rate_figures import reliability_diagram
-from striate.report.svg import format_number
+from striate.report.numbers import format_number, percent
+from striate.report.rate_charts import reliability_diagram
 
 _FITTED = 1e-6  # a temperature this near to 1 was not fitted
 
 
-def calibration_section(answers: Predictions, temperature: float) -> dict[str, Any]:
+def calibration_section(predictions: Predictions, temperature: float) -> dict[str, Any]:
     """Measure calibration before and after the temperature and draw both.
 
     Args:
-        answers: of the network, not divided by any temperature.
-        temperature: of the bundle; 1 where none was fitted: then there is one figure.
+        predictions: of the network; their logits are not divided by any temperature.
+        temperature: of the bundle; 1 where none was fitted: then there is one chart.
 
     Raises:
         NonFiniteLossError: a logit is NaN or infinite.
     """
-    before = calibration(answers.logits, answers.labels)
-    found = [("as trained", before)]
-    if abs(temperature - 1.0) > _FITTED:
-        after = calibration(answers.logits, answers.labels, temperature)
-        found = [("as trained", before), (f"at temperature {temperature:.3g}", after)]
+    found = [("as trained", calibration(predictions.logits, predictions.labels))]
+    fitted = abs(temperature - 1.0) > _FITTED
+    if fitted:
+        after = calibration(predictions.logits, predictions.labels, temperature)
+        found.append((f"at temperature {temperature:.3g}", after))
     return {
-        "figures": [(name if len(found) > 1 else "", _figure(one)) for name, one in found],
+        "charts": [(name if fitted else "", Markup(reliability_diagram(one.bins))) for name, one in found],
         "heads": [name for name, _ in found],
         "rows": _rows([one for _, one in found]),
-        "words": _in_words(found[-1][1], answers.multi_label),
-        "fitted": len(found) > 1,
+        "summary": _summary(found[-1][1], predictions.multi_label),
+        "fitted": fitted,
         "temperature": f"{temperature:.3g}",
-        "multi": answers.multi_label,
-        "bins": len(before.bins),
+        "multi": predictions.multi_label,
+        "bins": len(found[0][1].bins),
     }
-
-
-def _figure(one: Calibration) -> Markup:
-    return Markup(reliability_diagram(one.bins))
 
 
 def _rows(found: list[Calibration]) -> list[tuple[str, list[str]]]:
     return [
-        ("calibration error (ECE)", [say.percent(one.ece) for one in found]),
-        ("the same, bins of equal size", [say.percent(one.ece_equal_mass) for one in found]),
+        ("calibration error (ECE)", [percent(one.ece) for one in found]),
+        ("the same, bins of equal size", [percent(one.ece_equal_mass) for one in found]),
         ("cross-entropy, nats", [format_number(one.nll, digits=4) for one in found]),
         ("Brier score", [format_number(one.brier, digits=3) for one in found]),
     ]
 
 
-def _in_words(one: Calibration, multi_label: bool) -> str:
-    """Say what the mean gap means: too sure, too modest, or as sure as it may be."""
-    filled = [(b.num, b.confidence, b.accuracy) for b in one.bins if b.confidence is not None]
+def _summary(one: Calibration, multi_label: bool) -> str:
+    """Say what the mean gap means: overconfident, underconfident, or neither."""
+    filled = [
+        (b.num, b.confidence, b.accuracy)
+        for b in one.bins
+        if b.confidence is not None and b.accuracy is not None
+    ]
     total = sum(num for num, _, _ in filled)
-    sure = sum(num * (confidence or 0.0) for num, confidence, _ in filled) / total
-    right = sum(num * (accuracy or 0.0) for num, _, accuracy in filled) / total
-    what = "labels" if multi_label else "answers"
-    told = f"On average its {what} claim {say.percent(sure)} and {say.percent(right)} are right"
-    gap = sure - right
+    claimed = sum(num * confidence for num, confidence, _ in filled) / total
+    correct = sum(num * accuracy for num, _, accuracy in filled) / total
+    what = "labels" if multi_label else "predictions"
+    said = f"On average its {what} claim {percent(claimed)} and {percent(correct)} are correct"
+    gap = claimed - correct
     if abs(gap) < 0.005:
-        return f"{told}."
-    return f"{told}: it is {'too sure' if gap > 0 else 'too modest'} by {abs(100 * gap):.1f} points."
+        return f"{said}."
+    return f"{said}: it is {'over' if gap > 0 else 'under'}confident by {abs(100 * gap):.1f} points."

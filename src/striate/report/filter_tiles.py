@@ -1,18 +1,19 @@
-"""The first layer's filters as one picture of tiles."""
-
-import math
+"""The first layer's filters as one image of tiles."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
-from striate.report.svg import png
+from striate.look.filters import colours_of
+from striate.look.picture import enlarged, tiles
+from striate.report.images import InlineImage, inline
 
 MAX_FILTERS = 256
-TILE_PX = 44
+_TILE_PX = 44
 
 
-def first_layer_tiles(filters: NDArray[np.floating]) -> bytes:
+def first_layer_tiles(filters: NDArray[np.floating]) -> InlineImage:
     """Draw the first layer's filters side by side, enlarged without smoothing.
 
     All filters share one scale that is symmetric about zero: mid-grey is 0, white (or full colour) is
@@ -29,26 +30,17 @@ def first_layer_tiles(filters: NDArray[np.floating]) -> bytes:
     Raises:
         DataError: the weights are not ``out x in x k x k`` or are empty.
     """
-    tiles = tiles_of(filters)[:MAX_FILTERS]
-    shades = 0.5 + 0.5 * np.clip(np.nan_to_num(tiles) / (filter_scale(filters) or 1.0), -1.0, 1.0)
-    num, side, gap = len(tiles), tiles.shape[-1], 4
-    enlarge = max(1, round(TILE_PX / side))
-    pixels = np.round(255 * shades).astype(np.uint8).transpose(0, 2, 3, 1)
-    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3)).repeat(enlarge, axis=1).repeat(enlarge, axis=2)
-    num_columns = min(num, 8 if num <= 64 else 12)
-    num_rows = math.ceil(num / num_columns)
-    pitch = side * enlarge + gap
-    sheet = np.zeros((num_rows * pitch - gap, num_columns * pitch - gap, 4), np.uint8)
-    for i, tile in enumerate(pixels):
-        top, left = pitch * (i // num_columns), pitch * (i % num_columns)
-        sheet[top : top + pitch - gap, left : left + pitch - gap] = np.dstack(
-            [tile, np.full(tile.shape[:2], 255, np.uint8)]
-        )
-    return png(sheet)
+    scale = filter_scale(filters)
+    weights = torch.from_numpy(np.nan_to_num(tiles_of(filters)).clip(-scale, scale))
+    colours = colours_of(weights, shared=True)[:MAX_FILTERS]
+    opaque = np.ones((*colours.shape[:3], 4))
+    opaque[..., :3] = colours
+    columns = min(len(opaque), 8 if len(opaque) <= 64 else 12)
+    return inline(tiles(enlarged(opaque, _TILE_PX), columns, gap=4, fill=0.0), sharp=True)
 
 
 def filter_scale(filters: NDArray[np.floating]) -> float:
-    """Return the weight that is drawn as white: the 99.5th percentile of the finite weights' sizes."""
+    """Return the weight that is drawn as white: the 99.5th percentile of the finite weights' magnitudes."""
     sizes = np.abs(filters[np.isfinite(filters)])
     return float(np.percentile(sizes, 99.5)) if sizes.size else 0.0
 

@@ -1,28 +1,32 @@
 """A network's gallery: one page, complete in itself, of filters, strongest images and occlusion."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
+from striate.core.choices import Rule, Split
+from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.core.version import __version__
 from striate.look.filters import colours_of, read_filters
+from striate.look.inputs import DataChoice, open_data, title_of
+from striate.look.layers import on_device
+from striate.look.occlusion import fill_of
 from striate.look.patches import UnitPatches, patch_sheets, strongest_patches
-from striate.look.picture import tiles
-from striate.look.signals import Rule
-from striate.look.stream import ImageStream
+from striate.look.picture import enlarged, tiles
+from striate.look.stream import ImageStream, black_and_white
 from striate.look.strongest import Strongest, find_strongest
 from striate.report.gallery_occlusion import OcclusionExample, occlusion_examples
-from striate.report.inline import Figure, inline, rgb
+from striate.report.images import InlineImage, inline
+from striate.report.pages import render_page
+from striate.weights.open import OpenNetwork
 
 _KERNELS = 16  # input channels whose kernels a unit shows
+_KERNEL_PX = 27
 _LARGEST_BYTES = 10_000_000
 
 
@@ -33,9 +37,9 @@ class UnitCard:
     unit: int
     strongest: float
     weakest: float
-    kernels: Figure | None
-    projections: Figure
-    patches: Figure
+    kernels: InlineImage | None
+    projections: InlineImage
+    patches: InlineImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +48,21 @@ class LayerSection:
 
     Attributes:
         name: path of the convolution.
-        read_at: module whose output counts: its ReLU, where there is one.
+        read_at: module whose output is the activation: its ReLU, where there is one.
         about: filters, maps and receptive field, in words.
         filters: all filters, where they see the image; else None.
         cards: some of the units.
         num_units: how many there are.
-        num_silent: units that are above 0 in no image.
+        num_silent: units that no image brings above 0.
         rule: of the projections.
-        note: why the rule is another than the deconvnet, or "".
+        note: why the rule is not the deconvnet, or "".
         extensions: rules of the projections that the paper does not define.
     """
 
     name: str
     read_at: str
     about: str
-    filters: Figure | None
+    filters: InlineImage | None
     cards: tuple[UnitCard, ...]
     num_units: int
     num_silent: int
@@ -116,7 +120,7 @@ def make_gallery(
     state: Path | None = None,
     progress: Progress = silent,
 ) -> Gallery:
-    """Look through a whole network: every convolution, some of its units, and some images under an occluder.
+    """Show a whole network: every convolution, some of its units, and some images under an occluder.
 
     Args:
         net: the network.
@@ -160,8 +164,8 @@ def make_gallery(
         sections.append(_section(net, images, anatomy, name, top, units=units, tile_px=tile_px))
         progress("gallery", number + 1, len(chosen))
     last = found[read_at[chosen[-1]]]
-    shown, occluder, summed = occlusion_examples(
-        net, images, last, classes, fill, multi_label, temperature, input_shape, examples, progress
+    occlusion, occluder, summed = occlusion_examples(
+        net, images, last, classes, fill, multi_label, temperature, examples, progress
     )
     return Gallery(
         title=title,
@@ -170,7 +174,7 @@ def make_gallery(
         k=last.values.shape[1],
         num_layers=len(known),
         layers=tuple(sections),
-        occlusion=shown,
+        occlusion=occlusion,
         occluder=occluder,
         occlusion_layer=summed,
         parameters=anatomy.parameters,
@@ -178,10 +182,64 @@ def make_gallery(
     )
 
 
+def show_gallery(
+    opened: OpenNetwork,
+    data: DataChoice,
+    *,
+    layer: str | Sequence[str] | None = None,
+    num_units: int = 4,
+    top: int = 9,
+    examples: int = 3,
+    split: Split = "auto",
+    state: Path | None = None,
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Gallery:
+    """Make the gallery of a network, as ``make_gallery``, from a data set that a word names.
+
+    Args:
+        opened: the network.
+        data: a data set, see ``look.inputs.open_data``.
+        layer: paths of convolutions; None takes all.
+        num_units: units shown of each.
+        top: strongest images of each unit.
+        examples: images under the occluder; 0 leaves the section out.
+        split: see ``look.inputs.open_data``.
+        state: file that keeps an interrupted pass, as ``find_strongest``.
+        compute: where; the numbers are fp32.
+        progress: listener.
+
+    Raises:
+        UsageError: as ``make_gallery``, or no such data set or split.
+        DataError: no image can be read.
+    """
+    pre = opened.preprocessing
+    source = open_data(data, pre, split=split, batch_images=compute.batch(32))
+    black, _ = black_and_white(pre)
+    with on_device(opened.net, compute.torch_device) as net:
+        return make_gallery(
+            net,
+            source.images,
+            input_shape=opened.input_shape,
+            title=title_of(opened),
+            data=source.title,
+            classes=opened.classes,
+            multi_label=opened.bundle.multi_label,
+            temperature=opened.bundle.temperature,
+            fill=fill_of("grey", black[None, :, None, None], pre),
+            layers=[layer] if isinstance(layer, str) else layer,
+            units=num_units,
+            k=top,
+            examples=examples,
+            state=state,
+            progress=progress,
+        )
+
+
 def convolutions(net: nn.Module, anatomy: Anatomy) -> dict[str, str]:
     """Name the convolutions of a network, each with the module that ends it: batch norm, ReLU, or itself.
 
-    A module that is used twice is not among them.
+    Modules that are used twice are left out.
     """
     modules = dict(net.named_modules())
     readers: dict[str, list[Layer]] = {}
@@ -220,7 +278,7 @@ def _section(
 ) -> LayerSection:
     alive = (top.values[:, 0] > 0).nonzero()[:, 0].tolist()
     pool = alive or list(range(len(top.values)))
-    chosen = sorted({pool[int(place)] for place in np.linspace(0, len(pool) - 1, min(units, len(pool)))})
+    chosen = sorted({pool[int(i)] for i in np.linspace(0, len(pool) - 1, min(units, len(pool)))})
     rule: Rule = "deconvnet"
     note = ""
     try:
@@ -230,20 +288,17 @@ def _section(
         patches = list(strongest_patches(net, images, top, units=chosen, rule=rule))
     row = anatomy[name]
     weights, linked, sheet = _filters(net, name, anatomy.input_shape)
-    words = [f"{len(top.values)} filters"]
+    about = f"{len(top.values)} filters"
     if row.window is not None:
-        height, width = row.window.kernel
-        stride = row.window.stride[0]
-        words = [
-            f"{len(top.values)} filters of {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
-        ]
-    words.append(f"maps of {top.map_size[0]}x{top.map_size[1]}")
+        (height, width), stride = row.window.kernel, row.window.stride[0]
+        about += f" of {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
+    about += f", maps of {top.map_size[0]}x{top.map_size[1]}"
     if row.field is not None:
-        words.append(f"receptive field {row.field.rows.size_px} px")
+        about += f", receptive field {row.field.rows.size_px} px"
     return LayerSection(
         name=name,
         read_at=top.layer,
-        about=", ".join(words),
+        about=about,
         filters=sheet,
         cards=tuple(
             _card(one, None if sheet else _kernels(weights, linked, one.unit), tile_px) for one in patches
@@ -258,7 +313,7 @@ def _section(
 
 def _filters(
     net: nn.Module, name: str, input_shape: tuple[int, int, int]
-) -> tuple[Tensor | None, Tensor | None, Figure | None]:
+) -> tuple[Tensor | None, Tensor | None, InlineImage | None]:
     """Read the filters of a convolution; draw them all where they see the image."""
     try:
         found = read_filters(net, name, input_shape=input_shape)
@@ -268,10 +323,10 @@ def _filters(
         return found.weights, found.linked, None
     colours = colours_of(found.weights)
     columns = 8 * max(1, round((len(colours) * 1.5) ** 0.5 / 8)) if len(colours) > 8 else len(colours)
-    return found.weights, found.linked, inline(tiles(rgb(colours), columns), pixels=True)
+    return found.weights, found.linked, inline(tiles(colours, columns), sharp=True)
 
 
-def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> Figure | None:
+def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> InlineImage | None:
     """Draw a unit's kernels for the input channels that weigh most, on one scale."""
     if weights is None or linked is None or min(weights.shape[2:]) == 1:
         return None
@@ -279,12 +334,10 @@ def _kernels(weights: Tensor | None, linked: Tensor | None, unit: int) -> Figure
     order = weights[unit, channels].flatten(1).norm(dim=1).argsort(descending=True)[:_KERNELS]
     kernels = weights[unit, channels[order]]
     colours = colours_of(kernels[:, None], shared=True)
-    times = max(1, 27 // max(colours.shape[1:3]))
-    large = rgb(colours).repeat(times, axis=1).repeat(times, axis=2)
-    return inline(tiles(large, min(8, len(large)), gap=6, fill=0.95), pixels=True)
+    return inline(tiles(enlarged(colours, _KERNEL_PX), min(8, len(colours)), gap=6, fill=0.95), sharp=True)
 
 
-def _card(found: UnitPatches, kernels: Figure | None, tile_px: int) -> UnitCard:
+def _card(found: UnitPatches, kernels: InlineImage | None, tile_px: int) -> UnitCard:
     signals, patches = patch_sheets(found, tile_px=tile_px)
     small = max(found.patches.shape[1:3]) < tile_px
     return UnitCard(
@@ -292,8 +345,8 @@ def _card(found: UnitPatches, kernels: Figure | None, tile_px: int) -> UnitCard:
         strongest=found.values[0],
         weakest=found.values[-1],
         kernels=kernels,
-        projections=inline(signals, pixels=small),
-        patches=inline(patches, pixels=small),
+        projections=inline(signals, sharp=small),
+        patches=inline(patches, sharp=small),
     )
 
 
@@ -303,20 +356,7 @@ def render(gallery: Gallery) -> str:
     Raises:
         DataError: the page would be larger than 10 MB.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    filters: Mapping[str, Callable[..., str]] = {
-        "amount": lambda number: f"{number:,}",
-        "value": lambda number: f"{number:.3g}",
-        "percent": lambda number: f"{number:.1%}",
-        "probability": lambda number: f"{number:.5f}",
-    }
-    environment.filters.update(filters)
-    template = environment.from_string(
-        resources.files("striate.report").joinpath("gallery.html.j2").read_text(encoding="utf-8")
-    )
-    page = template.render(gallery=gallery, version=__version__)
+    page = render_page("report/gallery.html.j2", gallery=gallery)
     size = len(page.encode())
     if size > _LARGEST_BYTES:
         raise DataError(

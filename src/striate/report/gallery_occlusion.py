@@ -6,17 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.core.progress import Progress
+from striate.look.layers import device_of
 from striate.look.occlusion import OcclusionMaps, occlude
 from striate.look.stream import ImageStream, fetch
 from striate.look.strongest import Strongest
-from striate.report.inline import Figure, heat, hex_of, inline
+from striate.report.images import InlineImage, inline
 
-_LABEL_COLOURS = "tab10"
+_NUM_LABEL_COLOURS = 9
+_OTHER_LABELS = (0.75, 0.75, 0.75)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +29,12 @@ class OcclusionExample:
     name: str
     target: str
     probability: float
-    image: Figure
-    activation: Figure | None
+    image: InlineImage
+    activation: InlineImage | None
     activation_range: tuple[float, float]
-    probability_map: Figure
+    probability_map: InlineImage
     probability_range: tuple[float, float]
-    labels: Figure
+    labels: InlineImage
     legend: tuple[tuple[str, str], ...]
 
 
@@ -43,11 +46,10 @@ def occlusion_examples(
     fill: Tensor | float,
     multi_label: bool,
     temperature: float,
-    input_shape: tuple[int, int, int],
     examples: int,
     progress: Progress,
 ) -> tuple[tuple[OcclusionExample, ...], str, str]:
-    """Run the occluder over the strongest images of a layer's first units.
+    """Run the occluder over the images that excite a layer most: the strongest of each unit first.
 
     Args:
         net: the network.
@@ -57,27 +59,22 @@ def occlusion_examples(
         fill: what the occluder shows, as ``occlude``.
         multi_label: whether the scores are independent.
         temperature: what scores are divided by before they become probabilities.
-        input_shape: channels, height and width in pixels.
-        examples: how many.
+        examples: how many, if there are as many images.
         progress: listener.
 
     Returns:
         The examples, the occluder's size and stride in words, and the layer whose strongest map is summed.
     """
-    numbers = list(dict.fromkeys(top.numbers[:, 0].tolist()))[:examples]
+    # Rank by rank: units often share their strongest image.
+    numbers = list(dict.fromkeys(top.numbers.T.flatten().tolist()))[:examples]
     if not numbers or not classes:
         return (), "", ""
-    side = min(input_shape[1:])
-    size, stride = max(1, round(side * 50 / 224)), max(1, round(side * 10 / 224))
     read = fetch(images, numbers)
     batch = torch.stack([read[number] for number in numbers])
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     try:
         maps = occlude(
             net,
-            batch.to(device),
-            size_px=size,
-            stride_px=stride,
+            batch.to(device_of(net)),
             fill=fill,
             multi_label=multi_label,
             temperature=temperature,
@@ -86,42 +83,49 @@ def occlusion_examples(
     except UsageError:  # a network without class scores
         return (), "", ""
     shown = images.shown(batch)
-    found = tuple(
-        _example(top.names[number], shown[place], maps, place, classes)
-        for place, number in enumerate(numbers)
-    )
-    return found, f"{size} x {size} px, a step every {stride} px", maps.layer
+    found = tuple(_example(top.names[n], shown[i], maps, i, classes) for i, n in enumerate(numbers))
+    (height, width), (step, _) = maps.grid.size_px, maps.grid.stride_px
+    summed = "" if maps.activation is None else maps.activation.layer
+    return found, f"{height} x {width} px, a step every {step} px", summed
 
 
 def _example(
-    name: str, pixels: NDArray[np.float32], maps: OcclusionMaps, place: int, classes: Sequence[str]
+    name: str, pixels: NDArray[np.float32], maps: OcclusionMaps, index: int, classes: Sequence[str]
 ) -> OcclusionExample:
     def named(number: int) -> str:
         return classes[number] if number < len(classes) else f"class {number}"
 
-    labels = maps.label[place].numpy()
+    labels = maps.label.map[index].numpy()
     frequent = [int(one) for one in np.unique(labels)]
     frequent.sort(key=lambda one: -int((labels == one).sum()))
-    palette = colormaps[_LABEL_COLOURS].colors[:9]  # type: ignore[attr-defined]
-    colours = {one: palette[number] for number, one in enumerate(frequent[:9])}
-    others = (0.75, 0.75, 0.75)
-    painted = np.array([[colours.get(int(one), others) for one in row] for row in labels])
-    legend = [(hex_of(colour), named(one)) for one, colour in colours.items()]
-    if len(frequent) > 9:
-        legend.append((hex_of(others), f"{len(frequent) - 9} more"))
-    activation = None if maps.activation is None else maps.activation[place].numpy()
-    probability = maps.probability[place].numpy()
+    palette = colormaps["tab10"](np.arange(_NUM_LABEL_COLOURS))[:, :3]
+    colours = dict(zip(frequent, palette, strict=False))
+    painted = np.array([[colours.get(int(one), _OTHER_LABELS) for one in row] for row in labels])
+    legend = [(to_hex(colour), named(one)) for one, colour in colours.items()]
+    if len(frequent) > len(colours):
+        legend.append((to_hex(_OTHER_LABELS), f"{len(frequent) - len(colours)} more"))
+    activation = None if maps.activation is None else maps.activation.map[index].numpy()
+    probability = maps.probability.map[index].numpy()
     return OcclusionExample(
         name=name.rpartition("/")[2],
-        target=named(int(maps.target[place])),
-        probability=float(maps.whole_probability[place]),
-        image=inline(pixels, pixels=max(pixels.shape[:2]) < 100),
-        activation=None if activation is None else inline(heat(activation), pixels=True),
-        activation_range=(0.0, 0.0)
-        if activation is None
-        else (float(activation.min()), float(activation.max())),
-        probability_map=inline(heat(probability), pixels=True),
-        probability_range=(float(probability.min()), float(probability.max())),
-        labels=inline(painted, pixels=True),
+        target=named(int(maps.target[index])),
+        probability=float(maps.probability.whole[index]),
+        image=inline(pixels, sharp=max(pixels.shape[:2]) < 100),
+        activation=None if activation is None else _amounts(activation),
+        activation_range=(0.0, 0.0) if activation is None else _range(activation),
+        probability_map=_amounts(probability),
+        probability_range=_range(probability),
+        labels=inline(painted, sharp=True),
         legend=tuple(legend),
     )
+
+
+def _range(values: NDArray[np.float32]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _amounts(values: NDArray[np.float32]) -> InlineImage:
+    """Colour ``H x W`` numbers from their smallest (dark) to their largest (bright)."""
+    low, high = _range(values)
+    scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+    return inline(np.asarray(colormaps["magma"](scaled))[..., :3], sharp=True)

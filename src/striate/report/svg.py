@@ -1,74 +1,31 @@
-"""Parts of a picture in text: SVG elements, PNG in ``data:`` addresses, numbers and names cut to size.
+"""Charts in text: SVG elements, and texts cut to size.
 
-Colours are CSS variables of the page that holds the picture; lengths are SVG user units, about one CSS pixel.
-Every text is escaped here.
+Colours are those of ``palette``; lengths are SVG user units, about one CSS pixel. Every text is escaped here.
 """
 
-import base64
 import html
-import io
-import math
 import unicodedata
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+Point = tuple[float, float]
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode ``H x W`` grey, ``H x W x 3`` or ``H x W x 4`` uint8 pixels as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def jpeg_uri(pixels: NDArray[np.uint8]) -> str:
-    """Encode ``H x W`` grey or ``H x W x 3`` pixels as a ``data:`` address that holds a JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def png_uri(pixels: NDArray[np.uint8]) -> str:
-    """Encode pixels as a ``data:`` address that holds a PNG."""
-    return data_uri(png(pixels))
-
-
-def data_uri(file: bytes) -> str:
-    """Wrap the bytes of a PNG file as a ``data:`` address."""
-    return "data:image/png;base64," + base64.b64encode(file).decode()
-
-
-def format_number(value: float, digits: int = 6) -> str:
-    """Write a number for people: ``digits`` significant ones, powers of ten instead of ``e-05``."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    if 1e-3 <= abs(value) < 1e6:
-        text = f"{value:.{digits}g}"
-        return f"{float(text):,.0f}" if "e" in text or abs(value) >= 10_000 else text
-    mantissa, exponent = f"{value:.{max(digits - 1, 0)}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return power if mantissa == "1" else f"{mantissa}·{power}"
-
-
-def text_width(text: str, size: float) -> float:
+def text_width(content: str, size: float) -> float:
     """Estimate the width of a text in user units at a font size: no font is at hand to ask."""
-    return size * sum(_advance(character) for character in text)
+    return size * sum(_advance(character) for character in content)
 
 
-def fit(text: str, width: float, size: float) -> str:
+def fit(content: str, width: float, size: float) -> str:
     """Shorten a text with an ellipsis in its middle until it fits into ``width`` user units."""
-    if text_width(text, size) <= width:
-        return text
-    kept = len(text)
+    if text_width(content, size) <= width:
+        return content
+    kept = len(content)
     while kept > 2:
         kept -= 1
-        head, tail = text[: (kept + 1) // 2], text[len(text) - kept // 2 :]
+        head, tail = content[: (kept + 1) // 2], content[len(content) - kept // 2 :]
         short = f"{head.rstrip()}…{tail.lstrip()}"
         if text_width(short, size) <= width:
             return short
-    return text[:1] + "…"
+    return content[:1] + "…"
 
 
 def _advance(character: str) -> float:
@@ -81,34 +38,70 @@ def _advance(character: str) -> float:
     return 0.66 if character.isupper() or character in "mwMW@%" else 0.55
 
 
-def escape(text: str) -> str:
+def escape(content: str) -> str:
     """Escape a text for XML and replace what XML cannot hold."""
     kept = (
         c if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff" else "\ufffd"
-        for c in text
+        for c in content
     )
     return html.escape("".join(kept))
 
 
-def words(
-    x: float, y: float, text: str, *, anchor: str = "start", css: str = "", colour: str = "", title: str = ""
+def text(
+    x: float,
+    y: float,
+    content: str,
+    css: str = "",
+    *,
+    anchor: str = "start",
+    style: str = "",
+    hover: str = "",
 ) -> str:
-    """Write a text; ``css`` names its class, ``title`` what is told where the pointer rests."""
-    style = f' style="fill:{colour}"' if colour else ""
-    hover = f"<title>{escape(title)}</title>" if title and title != text else ""
-    start = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{css}"{style}>'
-    return f"{start}{escape(text)}{hover}</text>"
+    """Write a text; ``css`` is its class, ``hover`` what appears under the pointer."""
+    styled = f' style="{style}"' if style else ""
+    title = f"<title>{escape(hover)}</title>" if hover and hover != content else ""
+    start = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{css}"{styled}>'
+    return f"{start}{escape(content)}{title}</text>"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    """Draw a hairline."""
+def line(start: Point, end: Point, colour: str, *, width: float = 1, dashes: str = "") -> str:
+    """Draw a line."""
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="1"/>'
+        f'<line x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
+        f' stroke="{colour}" stroke-width="{width:g}"{dashed}/>'
     )
 
 
+def rect(
+    x: float, y: float, width: float, height: float, fill: str, *, radius: float = 0, opacity: float = 1
+) -> str:
+    """Draw a filled rectangle."""
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}"'
+        f' fill="{fill}" fill-opacity="{opacity:.3g}"/>'
+    )
+
+
+def dot(x: float, y: float, radius: float, fill: str, *, edge: str = "none") -> str:
+    """Draw a filled circle, with an edge of 2 units where it has a colour."""
+    return (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{fill}" stroke="{edge}" stroke-width="2"/>'
+    )
+
+
+def turned(x: float, y: float, degrees: float, part: str) -> str:
+    """Move a part's origin to a point and turn the part about it."""
+    return f'<g transform="translate({x:.1f} {y:.1f}) rotate({degrees:g})">{part}</g>'
+
+
+def hovered(hover: str, *parts: str) -> str:
+    """Group parts over which the pointer shows a text."""
+    return f"<g><title>{escape(hover)}</title>{''.join(parts)}</g>"
+
+
 def svg(width: float, height: float, spoken: str, *parts: str) -> str:
-    """Wrap parts as a whole picture; ``spoken`` tells it to those who cannot see it."""
+    """Wrap parts as a whole chart; ``spoken`` describes it to those who cannot see it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}"'
         f' height="{height:.0f}" role="img" aria-label="{escape(spoken)}">{"".join(parts)}</svg>'

@@ -1,12 +1,12 @@
 """From a network to an OpenVINO model, in half a second and with the operations that OpenVINO runs fast.
 
-Two things are put better than OpenVINO's own converter does:
+Two things are expressed better than by OpenVINO's own converter:
 
 - *local response normalisation* becomes a convolution of the squares and roots instead of a pad, five slices
-  and a power. OpenVINO's operation of that name is slower too, for it wants the maps in another order than
-  convolutions do, and knows no towers.
-- *max pooling* gives its values alone. The converter keeps the places of the maxima beside them wherever the
-  rounding is up, and OpenVINO then computes and reorders them for nobody.
+  and a power. OpenVINO's operation of that name is slower too: it needs the maps in another order than
+  convolutions do, and has no towers.
+- *max pooling* gives its values only. Where sizes are rounded up, the converter also keeps the indices of the
+  maxima, which OpenVINO then computes and reorders although nothing reads them.
 """
 
 import copy
@@ -43,24 +43,24 @@ def convert(graph: nn.Module, preprocessing: Preprocessing) -> Any:
     example = torch.zeros((2, *size), dtype=torch.uint8)  # two: a single image could hide its dimension
     with torch.no_grad(), warnings.catch_warnings():
         # Traced here and not by OpenVINO, which runs the network again to check the trace and imports torch's
-        # compiler: four times as long. Torch calls tracing deprecated; OpenVINO's converter is built on it.
-        # Sizes that are checked while tracing become constants, which they are: height and width are fixed.
+        # compiler: that takes four times as long. Torch calls tracing deprecated; OpenVINO's converter is
+        # built on it. Sizes that are checked in tracing become constants: height and width are fixed.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         traced = torch.jit.trace(_with_fast_norms(graph), example, check_trace=False)
         model = ov.convert_model(traced, input=[ov.PartialShape([-1, *size])])
-    _give_values_alone(model)
+    _pool_values_only(model)
     model.inputs[0].set_names({"pixels"})
     model.outputs[0].set_names({"logits"})
     return model
 
 
 def read_graph(xml: bytes, weights: bytes) -> Any:
-    """Read an OpenVINO model out of memory.
+    """Read an OpenVINO model from memory.
 
     Args:
-        xml: the text of the ``.xml`` file.
-        weights: what is in the ``.bin`` file.
+        xml: content of the ``.xml`` file.
+        weights: content of the ``.bin`` file.
 
     Returns:
         An ``openvino.Model``.
@@ -77,10 +77,10 @@ def read_graph(xml: bytes, weights: bytes) -> Any:
 
 
 class _NormByConvolution(nn.Module):
-    """Local response normalisation in operations that OpenVINO runs fast, whatever order it keeps maps in.
+    """Local response normalisation in operations that OpenVINO runs fast in any memory order.
 
-    The sum over neighbours is a 1 x 1 convolution of the squares, whose weights are alpha where two maps of a
-    tower are near each other and 0 elsewhere; and ``s^-0.75`` is the root's root to the power of -3.
+    The sum over neighbours is a 1 x 1 convolution of the squares: alpha where two maps of a tower are
+    neighbours, 0 elsewhere; and ``s^-0.75`` is the fourth root to the power of -3.
     """
 
     def __init__(self, norm: LocalResponseNorm) -> None:
@@ -89,9 +89,9 @@ class _NormByConvolution(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         norm, channels = self._norm, int(maps.shape[1])
-        place = np.arange(channels)
-        near = np.abs(place[:, None] - place) <= norm.size // 2
-        tower = place // (channels // norm.towers)
+        index = np.arange(channels)
+        near = np.abs(index[:, None] - index) <= norm.size // 2
+        tower = index // (channels // norm.towers)
         weight = norm.alpha * (near & (tower[:, None] == tower)).astype(np.float32)[:, :, None, None]
         k = np.full(channels, norm.k, np.float32)
         sums = functional.conv2d(maps.square(), torch.from_numpy(weight), torch.from_numpy(k))
@@ -99,7 +99,7 @@ class _NormByConvolution(nn.Module):
 
 
 def _with_fast_norms(graph: nn.Module) -> nn.Module:
-    """Return the network with its local response normalisations replaced; the network itself stays."""
+    """Return a copy of the network, around the same tensors, with its response normalisations replaced."""
     if not any(isinstance(module, LocalResponseNorm) for module in graph.modules()):
         return graph
     shared = {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())}
@@ -127,15 +127,15 @@ def response_norms(model: Any) -> list[str]:
                 break
             chain.append(next(iter(readers)).get_node())
         if chain[0].get_type_name() != "Power" or chain[-1].get_type_name() != "Multiply":
-            continue  # somebody's convolution of squares
+            continue  # another convolution of squares
         maps = chain[0].input_value(0).get_node().get_friendly_name()
         if maps in [one.get_source_output().get_node().get_friendly_name() for one in chain[-1].inputs()]:
             names += [one.get_friendly_name() for one in chain]
     return names
 
 
-def _give_values_alone(model: Any) -> None:
-    """Put max pooling without places, rounded down, with padding that gives the same size."""
+def _pool_values_only(model: Any) -> None:
+    """Replace max pooling by one without indices, rounded down, padded to the same size."""
     opset1 = import_module("openvino.opset1")
     for node in model.get_ordered_ops():
         if node.get_type_name() != "MaxPool" or node.get_output_size() != 2:

@@ -1,12 +1,12 @@
-"""Running a network through captured graphs: which graph for how many images, and what if it can't be had.
+"""Running a network through captured graphs: which graph for how many images, and what if there is none.
 
-A graph is a forward pass recorded for one number of images: to replay it is one call for the processor, not
-one for each operation. The rules:
+A graph is a forward pass recorded for one number of images: replaying it is one call for the processor
+instead of one for each operation. The rules:
 
-- Graphs are for 1, 2, 4 ... ``batch_images`` images. Fewer images go through with whatever is left in the
-  other rows, and only their own logits are read: in eval mode no image sees another.
+- Graphs are for 1, 2, 4 ... ``batch_images`` images. With fewer, the other rows hold old pixels, and
+  their logits are not read: in eval mode images do not affect each other.
 - A graph is captured when it is first needed, which takes a few forward passes. A stream takes a larger one
-  that is there already, so that its short last batch needs none of its own.
+  that exists already, so that its short last batch needs none of its own.
 - The network is compiled only where that can pay: in an engine opened for latency, or when a stream has spent
   ``COMPILE_AFTER_S`` waiting for the GPU. A stream that waits for images to be decoded never compiles.
 - What does not work is left out with one note: compiled graph, graph, no graph. Too little memory halves the
@@ -32,13 +32,13 @@ from striate.core.progress import Progress, silent
 from striate.serve.cuda_graphs import Captured, CudaMachine, Forward
 
 IN_FLIGHT = 3
-"""Batches of a stream that are under way: one copied in, one computed, one read."""
+"""Batches of a stream in flight: one copied in, one computed, one read."""
 
 COMPILE_AFTER_S = 60.0
-"""Seconds that streams wait for the GPU before the network is compiled: about what compiling takes, so that a
-stream that ends just then has lost no more than it had waited."""
+"""Seconds that streams wait for the GPU before the network is compiled: about as long as compiling takes, so
+a stream that ends just then has at most doubled its wait."""
 
-_CALLERS = 2  # calls of ``logits`` that are under way at once: one copies while the other computes
+_CALLERS = 2  # calls of ``logits`` in flight: one copies while the other computes
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Graphed:
         latency: bool = False,
         progress: Progress = silent,
     ) -> None:
-        """Take the buffers.
+        """Allocate the buffers.
 
         Args:
             machine: what computes.
@@ -77,7 +77,7 @@ class Graphed:
             batch_images: the most images in a forward pass.
             compiled: the same network; its first run compiles it. None: never.
             latency: compile at the first use.
-            progress: told once, as stage ``"note"``, of each thing that does not work here.
+            progress: gets one ``"note"`` on each thing that does not work here.
         """
         self._machine = machine
         self._forward: Forward | None = forward
@@ -87,7 +87,7 @@ class Graphed:
         self._batch_images = self._limit = batch_images
         self._latency = latency
         self._progress = progress
-        self._lock = threading.Lock()  # held while work is queued, not while it is waited for
+        self._lock = threading.Lock()  # held while work is queued, not during waits
         self._captures = True
         self._captured: dict[int, Captured] = {}
         self._compiled: set[int] = set()  # sizes whose graph is of the compiled network
@@ -112,7 +112,7 @@ class Graphed:
         return found
 
     def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
-        """Run the network on batches in order, ``IN_FLIGHT`` of them under way."""
+        """Run the network on batches in order, ``IN_FLIGHT`` of them at once."""
         free = [self._slot() for _ in range(IN_FLIGHT)]
         running: deque[_Slot] = deque()
         try:
@@ -132,7 +132,7 @@ class Graphed:
                 self._machine.wait(slot.done)
 
     def close(self) -> None:
-        """Finish what is queued and give the graphs back; then nothing can be started any more."""
+        """Finish what is queued and free the graphs; nothing can be started afterwards."""
         with self._lock:
             self._machine.settle()
             self._forward = self._fast = None
@@ -163,12 +163,12 @@ class Graphed:
                 slot.done, slot.num_images = self._machine.compute(run, copied), number
                 return True
             except torch.OutOfMemoryError:
-                pass  # its traceback holds tensors: let go of it first
+                pass  # its traceback holds tensors: drop it first
             self._machine.settle()
             if number == 1:
-                raise UsageError("expected GPU memory for at least 1 image, got less: use --device cpu")
+                raise UsageError("expected GPU memory for at least 1 image, got less: use `device=cpu`")
             self._limit = graph_size(number, self._limit) // 2
-            self._note(f"too little GPU memory for {number} images at once, going on with {self._limit}")
+            self._note(f"too little GPU memory for {number} images at once, continuing with {self._limit}")
             return False
 
     def _finish(self, slot: _Slot) -> NDArray[np.float32]:
@@ -184,7 +184,7 @@ class Graphed:
         return found
 
     def _graph_for(self, number: int, in_stream: bool) -> Captured | None:
-        """Return the graph for some images, made now if need be; None to run without."""
+        """Return the graph for some images, captured now if necessary; None to run without."""
         size = graph_size(number, self._limit)
         if in_stream:
             size = min((one for one in self._captured if one >= number), default=size)
@@ -195,7 +195,7 @@ class Graphed:
             try:
                 self._captured[size] = self._machine.capture(self._fast, (size, *self._size))
                 self._compiled.add(size)
-            except Exception as error:  # a compiler may fail in any way; the network itself is still there
+            except Exception as error:  # a compiler may fail in any way; the network itself still works
                 self._fast = None
                 self._note(f"torch.compile does not work here, predicting without it ({_first_line(error)})")
         if self._captures and size not in self._captured:

@@ -1,6 +1,7 @@
-"""What the torch engine asks of an NVIDIA GPU: copies, captured graphs and waiting.
+"""What the torch engine needs of an NVIDIA GPU: copies, captured graphs and waiting.
 
-Every call of ``torch.cuda`` that serving makes is here; ``graphed`` says when, and is tested without a GPU.
+All of serving's calls of ``torch.cuda`` are here; ``cuda_graph_runner`` says when.
+It is tested without a GPU.
 """
 
 import threading
@@ -50,12 +51,12 @@ class CudaMachine:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
 
     def memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return memory of the GPU for ``copy_in``; what is in it is not known."""
+        """Return uninitialised memory of the GPU for ``copy_in``."""
         with torch.cuda.stream(self._copies):  # so that the allocator orders its reuse by that stream
             return torch.empty(shape, dtype=dtype, device=self._device)
 
     def copy_in(self, source: Tensor, to: Tensor) -> torch.cuda.Event:
-        """Begin to copy from the host, beside whatever computes; return the event of its end."""
+        """Start to copy from the host, beside whatever computes; return the event of its end."""
         with torch.cuda.stream(self._copies):
             to.copy_(source, non_blocking=True)
             return self._mark(self._copies)
@@ -70,14 +71,14 @@ class CudaMachine:
     def capture(self, forward: Forward, shape: tuple[int, ...]) -> Captured:
         """Warm up on the side stream, then record a forward pass for pixels of a shape.
 
-        Calls of other threads (who allocate memory, say) do not disturb it. After a failure the streams and
-        the pool of memory are new ones, for the old ones may be spoiled.
+        Calls of other threads (which allocate memory, say) do not disturb it. After a failure the stream and
+        the memory pool are replaced, because the old ones may be unusable.
 
         Raises:
-            Exception: whatever the forward pass or CUDA says.
+            Exception: whatever the forward pass or CUDA raises.
         """
         with _process, torch.cuda.device(self._device):
-            self.settle()  # graphs share a pool: none may be running on a stream that is given up
+            self.settle()  # graphs share a pool: none may be running on a stream that is replaced
             try:
                 with torch.cuda.stream(self._compute):
                     pixels = torch.zeros(shape, dtype=torch.uint8, device=self._device)
@@ -98,7 +99,7 @@ class CudaMachine:
         event.synchronize()
 
     def settle(self) -> None:
-        """Return when the GPU has nothing left to do, and give it back what no tensor holds."""
+        """Wait until the GPU has nothing left to do, and free the memory that no tensor holds."""
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
 
@@ -116,8 +117,8 @@ class CudaMachine:
 def exact_fp32() -> Iterator[None]:
     """Let float32 be float32 on a GPU: no TF32, which has 10 bits of mantissa and is cuDNN's default.
 
-    PyTorch has these settings for the whole process only. They are put back, and one thread at a time is in
-    here; what others compute meanwhile becomes more exact, never less.
+    PyTorch has these settings for the whole process only. They are restored, and one thread at a time is in
+    the block; what others compute meanwhile becomes more exact, never less.
     """
     conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     matmul = torch.backends.cuda.matmul

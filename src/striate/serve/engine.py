@@ -1,23 +1,24 @@
 """Engines: what turns pixels into logits, chosen for the machine.
 
 An engine takes *u8* pixels of the network's input size and gives logits; normalisation and the order of the
-colours are inside (``serve.graph``), resizing is outside (``data.preprocess``). Both are used alike::
+colours are inside (``serve.graph``), resizing is outside (``data.preprocess``). All are used alike::
 
-    engine = open_engine(net, bundle)
-    logits = engine.logits(pixels)  # one batch
-    for logits in engine.stream(batches): ...  # many, in order, several in flight
-    engine.close()
+    with engine_for("runs/demo") as engine:
+        logits = engine.logits(pixels)  # one batch
+        for logits in engine.stream(batches): ...  # many, in order, several in flight
 """
 
 from collections.abc import Generator, Iterator
-from typing import Literal, Protocol
+from contextlib import closing, contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.compute import DeviceChoice, pick_device, pick_precision
+from striate.core.choices import EngineChoice, EngineName, EnginePrecision, EnginePrecisionChoice
+from striate.core.compute import Compute, pick_precision
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, read_graph
@@ -26,17 +27,13 @@ from striate.serve.engine_torch import TorchEngine
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import has_openvino
 from striate.weights.bundle import Bundle
-
-EngineChoice = Literal["auto", "torch", "openvino"]
-EngineName = Literal["torch", "openvino"]
-EnginePrecisionChoice = Literal["auto", "fp32", "bf16", "int8"]
-EnginePrecision = Literal["fp32", "bf16", "int8"]
+from striate.weights.open import NetworkChoice, OpenNetwork, open_network
 
 BATCH_IMAGES = 16
-"""Images in a forward pass on a CPU: larger batches leave the caches, and are slower or no faster."""
+"""Images in a forward pass on a CPU: larger batches fall out of the caches and are no faster."""
 
 BATCH_IMAGES_CONNECTED = 32
-"""The same where three quarters of the weights are in fully connected layers, which are read once a batch."""
+"""The same where three quarters of the weights are fully connected: these are read once per batch."""
 
 BATCH_IMAGES_GPU = 64
 """The same on a GPU: a guess, not measured."""
@@ -64,8 +61,8 @@ class Engine(Protocol):
         """Run the network on some images; may be called from several threads at once.
 
         Args:
-            pixels: ``N x H x W x C`` uint8, RGB order or grey, of the network's input size; any N, 0 included
-                (more than ``batch_images`` go through in parts).
+            pixels: ``N x H x W x C`` uint8, RGB or grey, of the network's input size; any N, also 0 (more
+                than ``batch_images`` go through in parts).
 
         Returns:
             ``N x K`` logits.
@@ -73,14 +70,14 @@ class Engine(Protocol):
         ...
 
     def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
-        """Run the network on batches while the next ones are being made, in order.
+        """Run the network on batches, in order, while the next ones are being made.
 
         A few batches are in flight: the iterator is asked for the next batch before the result of the last
-        one is there, never for more. For one thread; while it runs, other threads may call ``logits``.
+        one is there, but never further ahead. For one thread; meanwhile other threads may call ``logits``.
 
         Args:
-            batches: each ``N x H x W x C`` uint8, N at most ``batch_images``. An array must not be changed
-                until its logits have come.
+            batches: each ``N x H x W x C`` uint8, N at most ``batch_images``. An array must not change
+                before its logits have been yielded.
 
         Yields:
             ``N x K`` logits for each batch.
@@ -88,66 +85,95 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the memory back; the engine can't be used any more. Closing twice does nothing."""
+        """Free the memory; the engine can't be used afterwards. Closing twice does nothing."""
         ...
 
 
 def open_engine(
-    net: nn.Module,
-    bundle: Bundle,
+    network: NetworkChoice,
     *,
     engine: EngineChoice = "auto",
-    precision: EnginePrecisionChoice = "auto",
-    batch_images: int | None = None,
+    compute: Compute = Compute(),
     latency: bool = False,
-    threads: int | None = None,
-    device: DeviceChoice = "auto",
     progress: Progress = silent,
 ) -> Engine:
-    """Make a network ready to run.
+    """Prepare a network to run.
 
     Args:
-        net: the network of ``open_bundle``, in eval mode. On a GPU a copy of it is moved.
-        bundle: gives preprocessing, and the int8 graph if it was quantized.
+        network: a bundle, a run folder, an open network, or a name (random weights). On a GPU a copy of it
+            is moved.
         engine: ``auto`` takes torch on a GPU; on a CPU OpenVINO where it is installed, else torch.
-        precision: ``auto`` takes int8 for a quantized bundle on OpenVINO, else bf16 where the hardware
-            computes in it, else fp32.
-        batch_images: the most images in a forward pass, at least 1; None takes ``usual_batch``.
-        latency: make one small batch fast, instead of many batches: with all cores at work on it, on a GPU
-            with a compiled network.
-        threads: threads that compute; None takes all cores. Fixed for torch's whole process.
-        device: where the torch engine computes.
-        progress: told, as stage ``"note"``, of what does not work on this GPU and is left out.
+        compute: the device of the torch engine; the most images in a forward pass (None takes
+            ``usual_batch``); threads that compute (None takes all cores; torch's are those of the whole
+            process). Precision ``auto`` takes int8 for a quantized bundle on OpenVINO, else bf16 where the
+            hardware computes in it, else fp32.
+        latency: optimise for one small batch instead of many batches: all cores work on it, on a GPU with a
+            compiled network.
+        progress: gets a ``"note"`` on what does not work on this GPU and is left out.
 
     Raises:
-        UsageError: the engine is not installed, does not run on that device, or not in that precision.
+        UsageError: no such network; the engine is not installed, does not run on that device, or not in that
+            precision.
+        BundleError: the bundle is damaged.
     """
-    if (batch_images is not None and batch_images < 1) or (threads is not None and threads < 1):
-        raise UsageError(f"expected at least 1 image in a batch and 1 thread, got {batch_images}, {threads}")
-    place = pick_device(device)
-    most = usual_batch(net, place) if batch_images is None else batch_images
-    name = pick_engine(engine, place)
-    chosen = pick_engine_precision(precision, name, bundle, place)
-    graph = FromPixels(net, bundle.preprocessing).eval()
-    if name == "torch" and chosen != "int8":
+    opened = open_network(network)
+    bundle, device = opened.bundle, compute.torch_device
+    name = pick_engine(engine, device)
+    precision = pick_engine_precision(compute.precision, name, bundle, device)
+    batch_images = compute.batch(usual_batch(opened.net, device))
+    graph = FromPixels(opened.net, bundle.preprocessing).eval()
+    if name == "torch" and precision != "int8":
         return TorchEngine(
             graph,
             bundle.preprocessing,
             len(bundle.classes),
-            chosen,
-            most,
-            device=place,
-            threads=threads,
+            precision,
+            batch_images,
+            device=device,
+            threads=compute.threads,
             latency=latency,
             progress=progress,
         )
-    quantized = int8_graph(bundle) if chosen == "int8" else None
+    quantized = int8_graph(bundle) if precision == "int8" else None
     model = convert(graph, bundle.preprocessing) if quantized is None else read_graph(*quantized)
-    return OpenvinoEngine(model, chosen, most, latency=latency, threads=threads)
+    return OpenvinoEngine(model, precision, batch_images, latency=latency, threads=compute.threads)
+
+
+@contextmanager
+def engine_for(
+    network: NetworkChoice,
+    *,
+    engine: EngineChoice | Engine = "auto",
+    compute: Compute = Compute(),
+    latency: bool = False,
+    progress: Progress = silent,
+) -> Iterator[Engine]:
+    """Open an engine as ``open_engine`` does, and close it after the block; an open engine stays open."""
+    if not isinstance(engine, str):
+        yield engine
+        return
+    opened = open_engine(network, engine=engine, compute=compute, latency=latency, progress=progress)
+    with closing(opened):
+        yield opened
+
+
+def open_trained(network: NetworkChoice) -> OpenNetwork:
+    """Open a network and refuse random weights.
+
+    Raises:
+        UsageError: it has random weights, as every network that is opened by its name.
+        BundleError: the bundle is damaged.
+    """
+    opened = open_network(network)
+    if not opened.trained:
+        raise UsageError(
+            f"{opened.name}: expected a trained network, got random weights: name a bundle or a run folder"
+        )
+    return opened
 
 
 def usual_batch(net: nn.Module, device: torch.device) -> int:
-    """Return how many images in a forward pass are fast for a network on a device."""
+    """Return the number of images in a forward pass that is fast for a network on a device."""
     if device.type != "cpu":
         return BATCH_IMAGES_GPU
     connected = sum(one.weight.numel() for one in net.modules() if isinstance(one, nn.Linear))
@@ -173,32 +199,30 @@ def pick_engine(choice: EngineChoice, device: torch.device) -> EngineName:
     if choice == "auto":
         return "openvino" if device.type == "cpu" and has_openvino() else "torch"
     if choice == "openvino" and not has_openvino():
-        raise UsageError("OpenVINO is not installed: pip install openvino, or use --engine torch")
+        raise UsageError("OpenVINO is not installed: pip install openvino, or use `engine=torch`")
     if choice == "openvino" and device.type != "cpu":
-        raise UsageError(f"OpenVINO runs on the CPU here, not on {device.type}: use --device cpu")
+        raise UsageError(f"OpenVINO runs on the CPU here, not on {device.type}: use `device=cpu`")
     return choice
 
 
 def pick_engine_precision(
     choice: EnginePrecisionChoice, engine: EngineName, bundle: Bundle, device: torch.device
 ) -> EnginePrecision:
-    """Return what an engine is to compute in.
+    """Return the precision asked for, or the fastest for bundle, engine and device.
 
     Raises:
-        UsageError: an unknown precision, or one that bundle, engine or hardware do not have.
+        UsageError: bundle, engine or hardware don't have it.
     """
-    if choice not in ("auto", "fp32", "bf16", "int8"):
-        raise UsageError(f"expected a precision out of auto, fp32, bf16, int8; got {choice!r}")
     quantized = int8_graph(bundle) is not None
     if choice == "int8":
         if not quantized:
-            raise UsageError("the bundle has no int8 weights: make some with `striate quantize BUNDLE`")
+            raise UsageError("the bundle has no int8 network: make one with `striate quantize BUNDLE`")
         if engine != "openvino":
-            raise UsageError("int8 runs on OpenVINO only: use --engine openvino --device cpu")
+            raise UsageError("int8 runs on OpenVINO only: use `engine=openvino` and `device=cpu`")
         return "int8"
     if choice == "auto" and quantized and engine == "openvino":
         return "int8"
     best = pick_precision("auto", device)
     if choice == "bf16" and best != "bf16" and engine == "openvino":
-        raise UsageError("this processor does not compute in bf16: use --precision fp32")
+        raise UsageError("this processor does not compute in bf16: use `precision=fp32`")
     return best if choice == "auto" else choice

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.core.choices import EnginePrecision
 from striate.core.compute import has_bf16
 from striate.core.errors import UsageError
 from striate.serve.graph import check_pixels
@@ -16,7 +17,7 @@ from striate.serve.import_openvino import import_openvino, own_signal_stack
 
 
 class _Running(NamedTuple):
-    """A batch under way."""
+    """A batch in flight."""
 
     request: Any
     pixels: NDArray[np.uint8]  # must stay in memory
@@ -32,7 +33,7 @@ class OpenvinoEngine:
     def __init__(
         self,
         model: Any,
-        precision: Literal["fp32", "bf16", "int8"],
+        precision: EnginePrecision,
         batch_images: int,
         *,
         latency: bool = False,
@@ -67,7 +68,7 @@ class OpenvinoEngine:
             self._free.put(self._compiled.create_infer_request())
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the network on some images, in parts if they are many; threads may call it at once."""
+        """Run the network on some images, in parts if there are many; threads may call it at once."""
         self._check(pixels)
         found = np.empty((len(pixels), self._num_classes), np.float32)
         if not len(pixels):
@@ -84,10 +85,10 @@ class OpenvinoEngine:
         return found
 
     def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
-        """Run the network on batches in order, as many at once as the cores like, and one more waiting.
+        """Run the network on batches in order: as many at once as suits the cores, and one more waiting.
 
-        After a full batch a shorter one is filled up: OpenVINO prepares the network anew for every size, and
-        that takes longer than the few images.
+        After a full batch a shorter one is padded: OpenVINO prepares the network anew for every size, which
+        takes longer than the few images.
         """
         free = [self._compiled.create_infer_request() for _ in range(self._num_requests + 1)]
         running: deque[_Running] = deque()
@@ -103,7 +104,7 @@ class OpenvinoEngine:
                 if not free:
                     yield self._finish(running, free)
                 full = full or len(pixels) == self.batch_images
-                whole = _filled_up(pixels, self.batch_images) if full else pixels
+                whole = _padded(pixels, self.batch_images) if full else pixels
                 request = free.pop()
                 running.append(_Running(request, self._start(request, whole), len(pixels)))
             while running:
@@ -113,7 +114,7 @@ class OpenvinoEngine:
                 one.request.wait()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._free = queue.SimpleQueue()
         self._compiled = None
 
@@ -136,7 +137,7 @@ class OpenvinoEngine:
         check_pixels(pixels, self._size)
 
 
-def _filled_up(pixels: NDArray[np.uint8], num_images: int) -> NDArray[np.uint8]:
+def _padded(pixels: NDArray[np.uint8], num_images: int) -> NDArray[np.uint8]:
     if len(pixels) == num_images:
         return pixels
     whole = np.zeros((num_images, *pixels.shape[1:]), np.uint8)

@@ -18,7 +18,7 @@ from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
 from striate.serve.cuda_graph_runner import Graphed
 from striate.serve.cuda_graphs import CudaMachine, Forward, exact_fp32
-from striate.serve.graph import FromPixels, check_pixels
+from striate.serve.graph import FromPixels, check_pixels, in_memory_format
 
 
 class TorchEngine:
@@ -40,7 +40,7 @@ class TorchEngine:
         progress: Progress = silent,
         machine: CudaMachine | None = None,
     ) -> None:
-        """Get a network ready on its device: a copy of it on a GPU, elsewhere the network itself.
+        """Prepare a network on its device: a copy of it on a GPU, elsewhere the network itself.
 
         Args:
             graph: the network with its preprocessing, in eval mode.
@@ -51,7 +51,7 @@ class TorchEngine:
             device: where to compute.
             threads: threads that compute, for torch's whole process; None leaves them.
             latency: on a GPU, compile the network for each size of batch when it is first run.
-            progress: told, as stage ``"note"``, of what does not work on this GPU.
+            progress: gets a ``"note"`` on what does not work on this GPU.
             machine: captures graphs; None takes CUDA's on a GPU and none elsewhere.
         """
         self.precision = precision
@@ -66,7 +66,7 @@ class TorchEngine:
         if machine is None and device.type != "cuda":
             self._forward: Forward | None = forward_pass(graph.to(device), precision, device)
             return
-        own = cast_once(graph, precision).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        own = in_memory_format(cast_once(graph, precision).to(device), torch.channels_last)
         self._forward = forward_pass(own, precision, device)
 
         @cache
@@ -88,7 +88,7 @@ class TorchEngine:
         )
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the network on some images, in parts if they are many; on a CPU threads wait for each other."""
+        """Run the network on some images, in parts if there are many; on a CPU one thread at a time."""
         self._check(pixels)
         graphed = self._graphed  # another thread may close
         if graphed is not None:
@@ -104,7 +104,7 @@ class TorchEngine:
         return found
 
     def stream(self, batches: Iterator[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
-        """Run the network on batches in order: several under way on a GPU, elsewhere one after the other."""
+        """Run the network on batches in order: several in flight on a GPU, elsewhere one by one."""
         if self._graphed is not None:
             yield from self._graphed.stream(map(self._check, batches))
             return
@@ -112,7 +112,7 @@ class TorchEngine:
             yield self.logits(pixels)
 
     def close(self) -> None:
-        """Let go of the network, its graphs and buffers."""
+        """Release the network, its graphs and buffers."""
         with self._lock:
             if self._graphed is not None:
                 self._graphed.close()
@@ -141,7 +141,7 @@ def cast_once(graph: FromPixels, precision: Precision) -> FromPixels:
 
 
 def forward_pass(graph: Callable[[Tensor], Tensor], precision: Precision, device: torch.device) -> Forward:
-    """Return what maps pixels on a device to float32 logits in a precision."""
+    """Return the function from pixels on a device to float32 logits, computed in a precision."""
     dtype = autocast_dtype(precision)
 
     def forward(pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The example that travels with an exported network: an image file in, class names out, without striate."""
+"""The example beside an exported network: an image file in, class names out, without striate."""
 
 from pathlib import Path
 from typing import Literal
@@ -35,20 +35,20 @@ _LOAD: dict[ExportFormat, tuple[str, str, str, str]] = {
         "probabilities = model(torch.from_numpy(pixels))[1][0].tolist()",
     ),
 }
-"""What to import, how to open, where the classes are, how to run: logits are output 0, probabilities 1."""
+"""What to import; how to open, to get the classes, to run: logits are output 0, probabilities 1."""
 
 
 def example_of(to: ExportFormat, name: str, preprocessing: Preprocessing, batch_images: int | None) -> str:
     """Write a program of ten lines that classifies an image file with an exported network.
 
     It does what ``data.preprocess.to_pixels`` does, with these differences: Pillow resizes, an image over 16
-    times as long as wide is resized whole, and transparency is dropped instead of laid on a ground.
+    times as long as wide is resized whole, and transparency is dropped instead of laid over white.
 
     Args:
         to: the format, which gives the runtime.
-        name: the exported file, which lies beside the program.
+        name: the exported file, beside the program.
         preprocessing: what happens before the network.
-        batch_images: fixed number of images of the graph; None if any number goes.
+        batch_images: fixed number of images of the graph; None if it takes any number.
 
     Returns:
         Python source that needs the runtime, NumPy and Pillow.
@@ -86,7 +86,7 @@ def example_of(to: ExportFormat, name: str, preprocessing: Preprocessing, batch_
 
 
 def example_path(path: Path) -> Path:
-    """Say where the example of an exported file is written: ``FILE.example.py``."""
+    """Return where the example of an exported file is written: ``FILE.example.py``."""
     return path.with_name(f"{path.name}.example.py")
 
 

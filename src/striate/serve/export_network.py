@@ -1,14 +1,13 @@
-"""Exporting: a network as a file that runs without striate, checked before it is kept."""
+"""Writing a network as a file that runs without striate; the file is checked before it is kept."""
 
 import copy
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +21,14 @@ from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.version import __version__
 from striate.serve.convert_openvino import convert, read_graph
+from striate.serve.engine import int8_graph
 from striate.serve.export_example import ExportFormat, example_of, example_path, words_of
-from striate.serve.export_onnx import check_onnx, onnx_versions, run_onnx, write_onnx
+from striate.serve.export_onnx import NEEDED, onnx_versions, run_onnx, write_onnx
 from striate.serve.export_openvino import IN_FP32, openvino_versions, run_openvino, write_openvino
 from striate.serve.export_torch import run_torch, write_torch
-from striate.serve.graph import FromPixels
+from striate.serve.graph import FromPixels, in_memory_format
 from striate.serve.import_openvino import import_openvino
+from striate.serve.packages import check_packages
 from striate.weights.bundle import Bundle
 
 ExportPrecision = Literal["fp32", "int8"]
@@ -36,8 +37,8 @@ SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml", "torch
 """How the files of each format end."""
 
 TOLERANCE = 2e-5
-"""How far a logit may be off, as a share of the largest logit: over seven times what float32 rounding was
-seen to make in any network of striate (docs/export.md)."""
+"""How far a logit may be off, as a share of the largest logit: over seven times the largest float32 rounding
+that was seen in any network of striate (docs/export.md)."""
 
 _PROBABILITY_TOLERANCE = 1e-4
 
@@ -57,12 +58,12 @@ class Exported:
         num_classes: ``K`` of what it gives, ``N x K``.
         num_images: how many images it was checked on.
         images: which, in words.
-        difference: the largest difference of a logit between the file, run by its own runtime, and what it
-            was made from: the network in torch fp32, or the bundle's int8 network.
-        tolerance: what that difference was allowed to be.
+        difference: the largest difference of a logit between the file, run by its own runtime, and its
+            original: the network in torch fp32, or the bundle's int8 network.
+        tolerance: the largest difference that is allowed.
         largest_logit: the largest logit in absolute value, for scale.
         agreement: share of the images on which file and torch fp32 rank the same class first, in [0, 1]; for
-            several labels an image, share of the answers on the same side of one half.
+            several labels an image, share of the probabilities on the same side of one half.
         versions: of striate, torch, the runtime; ONNX's opset.
         outside: in words, what must happen to an image before it goes in.
         example: the program that lies beside the file.
@@ -85,7 +86,7 @@ class Exported:
     example: str
 
 
-class Answering(nn.Module):
+class WithProbabilities(nn.Module):
     """Maps *u8* pixels to logits and probabilities.
 
     Args:
@@ -108,17 +109,15 @@ class Answering(nn.Module):
 
 
 def check_format(to: str) -> ExportFormat:
-    """Return the format if it is one and what it needs is installed.
+    """Return the format if it exists and its packages are installed.
 
     Raises:
         UsageError: an unknown format, or a missing package.
     """
     if to not in SUFFIXES:
-        raise UsageError(f"expected --to {', '.join(SUFFIXES)}; got {to!r}")
-    if to == "onnx":
-        check_onnx()
-    if to == "openvino" and find_spec("openvino") is None:
-        raise UsageError("OpenVINO is not installed: pip install openvino")
+        raise UsageError(f"expected `to` out of {', '.join(SUFFIXES)}; got {to!r}")
+    needed = {"onnx": NEEDED, "openvino": ("openvino",), "torch-export": ()}[to]
+    check_packages(f"writing {to}", *needed)
     return to
 
 
@@ -137,8 +136,7 @@ def export_network(
     """Write a network with its normalisation inside, check the file, then put it in place.
 
     The files are made in a temporary folder beside ``path``, read back by the format's own runtime, and run
-    on real images. Only if the logits are right do they get their names; what was there before is then
-    replaced.
+    on real images. Only if the logits agree do they get their names and replace what was there.
 
     Args:
         net: the network of ``open_bundle``, in eval mode, on the CPU.
@@ -148,29 +146,26 @@ def export_network(
         pixels: ``M x H x W x C`` uint8 images to check with, at least one.
         images: which these are, in words.
         precision: ``int8`` writes the bundle's int8 graph; for OpenVINO only.
-        batch_images: fixed number of images, or None if any number may go in.
-        progress: told about stages ``"export"`` and ``"check"``.
+        batch_images: fixed number of images; None allows any number.
+        progress: listener of the stages ``"export"`` and ``"check"``.
 
     Raises:
         UsageError: int8 without an int8 graph or for another format than OpenVINO.
-        BundleError: the file answers otherwise than the network; nothing is written. Or the network's answers
-            are not finite.
-        WriteError: the place can't be written to.
+        BundleError: the file gives other numbers than the network, or the network gives NaN or infinity;
+            nothing is written.
+        WriteError: the folder can't be written to.
     """
-    if precision == "int8" and (to != "openvino" or "int8.xml" not in bundle.graphs):
+    int8 = int8_graph(bundle) if precision == "int8" else None
+    if precision == "int8" and (to != "openvino" or int8 is None):
         raise UsageError(
-            f"int8 goes to OpenVINO only, and from a bundle of `striate quantize`; got --to {to}:"
-            " use --precision fp32"
+            "expected a bundle of `striate quantize` and `to=openvino` for int8, got"
+            f" {'no int8 network' if int8 is None else f'`to={to}`'}: use `precision=fp32`"
         )
     pre = bundle.preprocessing
     graph = FromPixels(net, pre).eval()
-    expected = _answers_of(graph, pixels)
+    reference = expected = _logits_of(graph, pixels)
     if not np.isfinite(expected).all():
-        raise BundleError(
-            "the network answers with NaN or infinity, and so would the file: train it again, with a lower"
-            " learning rate"
-        )
-    reference = expected
+        raise BundleError("the network gives NaN or infinity: train it again, with a lower learning rate")
     example = example_of(to, path.name, pre, batch_images)
     versions = {"striate": __version__, "torch": torch.__version__}
     versions |= {"onnx": onnx_versions, "openvino": openvino_versions, "torch-export": dict}[to]()
@@ -179,8 +174,7 @@ def export_network(
         staged = folder / path.name
         progress("export", 0, 1, path.name)
         if to == "openvino":
-            if precision == "int8":
-                int8 = (bundle.graphs["int8.xml"], bundle.graphs["int8.bin"])
+            if int8 is not None:
                 reference = _run_model(read_graph(*int8), pixels)
                 model = read_graph(*int8)
             else:
@@ -194,16 +188,16 @@ def export_network(
                 batch_images=batch_images,
             )
         else:
-            answering = Answering(graph, bundle.temperature, bundle.multi_label).eval()
             # A copy, since torch.export.save wants the usual order of memory, and nets here have another.
-            answering = copy.deepcopy(answering).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            size = (pre.height_px, pre.width_px, pre.channels)
-            program = _trace(answering, size, batch_images)
+            own = in_memory_format(copy.deepcopy(graph), torch.contiguous_format)
+            whole = WithProbabilities(own, bundle.temperature, bundle.multi_label).eval()
+            program = _trace(whole, (pre.height_px, pre.width_px, pre.channels), batch_images)
             (write_onnx if to == "onnx" else write_torch)(program, staged, facts)
         progress("export", 1, 1, path.name)
         progress("check", 0, len(pixels), images)
         run = {"onnx": run_onnx, "openvino": run_openvino, "torch-export": run_torch}[to]
-        logits, probabilities = _joined(run(staged, _batches(pixels, batch_images)), len(pixels))
+        results = zip(*run(staged, _batches(pixels, batch_images)), strict=True)
+        logits, probabilities = (np.concatenate(parts)[: len(pixels)] for parts in results)
         progress("check", len(pixels), len(pixels), images)
         difference, tolerance = _compare(path, bundle, reference, logits, probabilities)
         (folder / example_path(path).name).write_text(example, encoding="utf-8")
@@ -239,7 +233,7 @@ def _facts(
     example: str,
     batch_images: int | None,
 ) -> dict[str, str]:
-    """Return what travels in the file's metadata; what is no plain text is JSON."""
+    """Return the file's metadata; whatever is not plain text is JSON."""
     pre = bundle.preprocessing
     number = "N" if batch_images is None else str(batch_images)
     order = "grey" if pre.channels == 1 else "RGB"
@@ -266,7 +260,7 @@ def _facts(
 def _trace(
     module: nn.Module, size: tuple[int, int, int], batch_images: int | None
 ) -> torch.export.ExportedProgram:
-    """Trace a module on pixels; without notes of where its source lies."""
+    """Trace a module on pixels; paths of its source are left out."""
     open_number = ({0: torch.export.Dim("N", min=1)},) if batch_images is None else None
     # Two: the tracer would take a single image for a fixed number.
     pixels = torch.zeros((batch_images or 2, *size), dtype=torch.uint8)
@@ -277,7 +271,7 @@ def _trace(
     return program
 
 
-def _answers_of(graph: FromPixels, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _logits_of(graph: FromPixels, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         parts = [graph(torch.from_numpy(one)) for one in _batches(pixels, _BATCH)]
     return np.concatenate([one.numpy() for one in parts])[: len(pixels)]
@@ -297,15 +291,6 @@ def _batches(pixels: NDArray[np.uint8], batch_images: int | None) -> list[NDArra
     return np.split(whole, len(whole) // batch_images)
 
 
-def _joined(
-    answers: Sequence[tuple[NDArray[np.float32], ...]], num_images: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return (
-        np.concatenate([one[0] for one in answers])[:num_images],
-        np.concatenate([one[1] for one in answers])[:num_images],
-    )
-
-
 def _compare(
     path: Path,
     bundle: Bundle,
@@ -313,7 +298,7 @@ def _compare(
     logits: NDArray[np.float32],
     probabilities: NDArray[np.float32],
 ) -> tuple[float, float]:
-    """Return the largest difference of a logit, and what it may be.
+    """Return the largest difference of a logit, and the largest that is allowed.
 
     Raises:
         BundleError: it is larger, or the probabilities are not those of the logits.
@@ -333,7 +318,7 @@ def _compare(
 
 @contextmanager
 def _staged(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` that is gone afterwards."""
+    """Yield an empty folder beside ``path``, which is deleted afterwards."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))

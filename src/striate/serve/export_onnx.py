@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -11,29 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.core.errors import UsageError
 from striate.core.version import __version__
 
 OPSET: Final = 18
-"""Of the standard operators: what torch's exporter is written in; ONNX Runtime has it since 1.14."""
+"""Of the standard operators: the one torch's exporter is written for; ONNX Runtime has it since 1.14."""
 
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
-
-
-def check_onnx() -> None:
-    """Refuse where a package is missing.
-
-    Raises:
-        UsageError: one of onnx, onnxscript, onnxruntime is not installed.
-    """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def onnx_versions() -> dict[str, str]:
-    """Return the opset, and the versions of what writes and checks."""
-    return {"opset": str(OPSET), **{name: version(name) for name in _NEEDED}}
+    """Return the opset, and the versions of the packages that write and check."""
+    return {"opset": str(OPSET), **{name: version(name) for name in NEEDED}}
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping[str, str]) -> None:
@@ -47,7 +34,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping
     import onnx
 
     with warnings.catch_warnings():
-        # torch about its own use of its own tree_map; nothing that can be done here
+        # torch warns of its own use of its tree_map
         warnings.filterwarnings(
             "ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning
         )
@@ -63,20 +50,13 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Mapping
     assert made is not None
     model = made.model_proto
     graph = model.graph
-    # The exporter notes where in which source file each operation was called: nobody else's business.
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    # The exporter notes the source file and line of each operation: nobody else's business.
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *values, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
     graph.name = facts["net"].partition("\n")[0]
-    for value in (*graph.input, *graph.output, *graph.value_info):
+    for value in values:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param:
                 size.dim_param = "N"

@@ -12,7 +12,7 @@ from striate.serve.import_openvino import import_openvino, own_signal_stack
 
 
 def openvino_versions() -> dict[str, str]:
-    """Return the version of what writes and checks."""
+    """Return the version of the package that writes and checks."""
     return {"openvino": version("openvino")}
 
 

@@ -1,6 +1,6 @@
 """A network with its preprocessing inside: what engines run and exports contain."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.data.preprocess import Preprocessing
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class FromPixels(nn.Module):
@@ -46,8 +48,14 @@ class FromPixels(nn.Module):
         return self.net(images.flip(1) if self._reversed else images)
 
 
+def in_memory_format(module: _Module, memory_format: torch.memory_format) -> _Module:
+    """Put a module's 4-D tensors into a memory format, in place, and return it."""
+    module.to(memory_format=memory_format)  # type: ignore[call-overload]  # missing in torch's stubs
+    return module
+
+
 def check_pixels(pixels: NDArray[Any], size: tuple[int, ...]) -> None:
-    """Refuse what is no ``N x H x W x C`` uint8 of the network's size.
+    """Refuse anything but ``N x H x W x C`` uint8 of the network's size.
 
     Args:
         pixels: what an engine was given.
@@ -59,5 +67,6 @@ def check_pixels(pixels: NDArray[Any], size: tuple[int, ...]) -> None:
     if pixels.dtype != np.uint8 or pixels.shape[1:] != size:
         raise UsageError(
             f"expected uint8 pixels of N x {' x '.join(map(str, size))},"
-            f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
+            f" got {pixels.dtype} of {' x '.join(map(str, pixels.shape))}: `data.preprocess.to_pixels` makes"
+            " them of any image"
         )

@@ -2,8 +2,8 @@
 
 ``import openvino`` sends an event to Google Analytics and writes a client id to ``~/intel`` where the package
 ``openvino_telemetry`` is installed, as it is by default. Without that package OpenVINO falls back on a stub
-of its own that does nothing: striate lets it find none. A program that imported OpenVINO itself before keeps
-what it chose.
+of its own that does nothing, so striate hides the package from it. A program that imported OpenVINO itself
+keeps what it chose.
 """
 
 import ctypes
@@ -17,7 +17,6 @@ from types import ModuleType
 
 from striate.core.errors import UsageError
 
-_TELEMETRY = ("openvino_telemetry", "openvino_telemetry.backend")
 _lock = threading.Lock()
 
 
@@ -35,20 +34,29 @@ def import_openvino() -> ModuleType:
     with _lock:
         if "openvino" in sys.modules:
             return sys.modules["openvino"]
-        hidden = [name for name in _TELEMETRY if name not in sys.modules]
         try:
-            for name in hidden:
-                sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
-            return import_module("openvino")
+            with without_telemetry():
+                return import_module("openvino")
         except ImportError as error:
             if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # Ctrl-C, in its extension's words
             raise UsageError(
-                f"OpenVINO can't be imported ({error}): pip install openvino, or use --engine torch"
+                f"OpenVINO can't be imported ({error}): pip install openvino, or use `engine=torch`"
             ) from None
-        finally:
-            for name in hidden:
-                sys.modules.pop(name, None)
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Let imports of ``openvino_telemetry`` fail in the block, unless a program has imported it before."""
+    names = ("openvino_telemetry", "openvino_telemetry.backend")
+    hidden = [name for name in names if name not in sys.modules]
+    try:
+        for name in hidden:
+            sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 class _SignalStack(ctypes.Structure):
@@ -59,11 +67,11 @@ class _SignalStack(ctypes.Structure):
 
 @contextmanager
 def own_signal_stack() -> Iterator[None]:
-    """Put this thread's stack for signals back as it was, whatever happens to it meanwhile.
+    """Restore this thread's signal stack after the block.
 
-    OpenVINO gives the thread that compiles a model for AMX a stack of its own for signals, and may free that
-    memory later without taking the stack back. Python handles signals on that stack, so that the next Ctrl-C
-    would end in a segmentation fault.
+    OpenVINO gives the thread that compiles a model for AMX a signal stack of its own, and may free that
+    memory later without restoring the old one. Python handles signals on that stack, so the next Ctrl-C would
+    end in a segmentation fault.
     """
     if not sys.platform.startswith("linux"):
         yield

@@ -1,9 +1,9 @@
-"""Predictions in a file that a killed run can go on with: one row for each image, none twice, none lost.
+"""A file of predictions that a killed run can resume: one row for each image, none twice, none lost.
 
-Beside ``predictions.csv`` lies ``predictions.csv.json``, which says what made it: the bundle (by the hash of
-its file), engine, precision, the paths that were asked for, the number of classes named. A run goes on only
-with a file that the same question began. Rows are written whole and in the order of the images; a kill can
-tear only the last one, which is cut off and made again.
+Beside ``predictions.csv``, ``predictions.csv.json`` says what made it: the bundle (by the hash of its file),
+engine, precision, the paths, the number of classes named. Only a run with the same values resumes the file.
+Rows are written whole and in the order of the images; a kill can tear only the last one, which is cut off and
+made again.
 """
 
 import csv
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any
 
 from striate.core.atomic import write_text_atomic
 from striate.core.errors import DataError, UsageError, WriteError
@@ -24,29 +24,7 @@ from striate.data.find import Item
 from striate.data.source import printable
 from striate.serve.predict import Prediction
 
-RowFormat = Literal["csv", "jsonl"]
-
 _SYNC_S = 5.0  # a power cut loses at most this much; a kill loses nothing that was written
-
-
-class Rows(Protocol):
-    """How predictions become lines of text and back."""
-
-    def head(self) -> str:
-        """Return the first line, with its end, or nothing."""
-        ...
-
-    def line(self, prediction: Prediction) -> str:
-        """Write one prediction as one line, with its end."""
-        ...
-
-    def read(self, line: str) -> tuple[str, bool]:
-        """Return the file that a line is of, and whether the image could be read.
-
-        Raises:
-            ValueError: it is no line of this format.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +38,22 @@ class CsvRows:
     num_named: int
 
     def head(self) -> str:
-        """Return the names of the columns."""
+        """Return the first line, with its end: the names of the columns."""
         names = [f"{what}_{k}" for k in range(1, self.num_named + 1) for what in ("class", "probability")]
         return _csv_line(["file", *names, "error"])
 
     def line(self, prediction: Prediction) -> str:
-        """Write one prediction."""
+        """Write one prediction as one line, with its end."""
         cells = [cell for name, p in prediction.ranked for cell in (printable(name), f"{p:.6f}")]
         cells += [""] * (2 * self.num_named - len(cells))
         return _csv_line([prediction.file, *cells, prediction.error or ""])
 
     def read(self, line: str) -> tuple[str, bool]:
-        """Return file and whether it could be read."""
+        """Return the file of a line, and whether the image could be read.
+
+        Raises:
+            ValueError: the line is not of this format.
+        """
         [cells] = csv.reader([line], strict=True)
         if len(cells) != 2 * self.num_named + 2:
             raise ValueError(f"{len(cells)} columns")
@@ -87,17 +69,20 @@ class JsonRows:
         return ""
 
     def line(self, prediction: Prediction) -> str:
-        """Write one prediction."""
+        """Write one prediction as one line, with its end."""
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.ranked]
         record = {"file": prediction.file, "predictions": ranked, "error": prediction.error}
         return json.dumps(record, ensure_ascii=False) + "\n"
 
     def read(self, line: str) -> tuple[str, bool]:
-        """Return file and whether it could be read."""
+        """See ``CsvRows``."""
         record = json.loads(line)
         if not isinstance(record, dict) or not isinstance(record.get("file"), str) or "error" not in record:
             raise ValueError("no prediction")
         return record["file"], record["error"] is None
+
+
+Rows = CsvRows | JsonRows
 
 
 def rows_for(path: Path, num_named: int) -> Rows:
@@ -110,7 +95,7 @@ def rows_for(path: Path, num_named: int) -> Rows:
         return CsvRows(num_named)
     if path.suffix == ".jsonl":
         return JsonRows()
-    raise UsageError(f"--out {path}: expected a name that ends in .csv or .jsonl")
+    raise UsageError(f"{path}: expected `out` to end in .csv or .jsonl")
 
 
 @dataclass(slots=True)
@@ -136,8 +121,8 @@ class PredictionFile:
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items that have no row yet, in their order.
 
-        Rows and items are compared side by side, so that nothing is held in memory as long as they agree.
-        Where images came or went since the file was begun, the names of the other rows are read in.
+        Rows and items are compared side by side, so nothing is held in memory as long as they agree. Where
+        images were added or removed since the file was started, the names of the other rows are read in.
         """
         done = self._names()
         others: Counter[str] | None = None
@@ -179,20 +164,20 @@ class PredictionFile:
 
 @contextmanager
 def open_predictions(path: Path, about: Mapping[str, Any], num_named: int) -> Iterator[PredictionFile]:
-    """Begin a file of predictions, or open one that the same question began to go on with it.
+    """Start a file of predictions, or resume one that was started with the same values.
 
     Args:
         path: ends in ``.csv`` or ``.jsonl``.
-        about: what makes the rows what they are, as JSON: bundle, paths, precision ...; compared with what
-            the file was begun with.
+        about: what the rows depend on, as JSON: bundle, paths, precision ...; compared with the values that
+            the file was started with.
         num_named: classes named for each image.
 
     Yields:
         The file.
 
     Raises:
-        UsageError: the file was begun with another question, or not by ``striate predict --out``; or the file
-            beside it would replace one of another program.
+        UsageError: the file was started with other values, or by another program; or the file beside it would
+            replace one of another program.
         DataError: a row in it is damaged, or another process is writing it.
         WriteError: it can't be written.
     """
@@ -206,7 +191,7 @@ def open_predictions(path: Path, about: Mapping[str, Any], num_named: int) -> It
         _lock(file, path)
         found = None
         try:
-            found = _begin(file, path, beside, about, rows)
+            found = _start(file, path, beside, about, rows)
             yield found
         finally:
             if found is not None and not found.num_before + found.num_written:
@@ -218,22 +203,22 @@ def open_predictions(path: Path, about: Mapping[str, Any], num_named: int) -> It
                 os.fsync(file.fileno())
 
 
-def _begin(file: IO[bytes], path: Path, beside: Path, about: Mapping[str, Any], rows: Rows) -> PredictionFile:
+def _start(file: IO[bytes], path: Path, beside: Path, about: Mapping[str, Any], rows: Rows) -> PredictionFile:
     try:
         if _is_empty(path, beside):
             _check_beside(path, beside)
             write_text_atomic(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
             file.truncate(0)
         else:
-            _check_question(path, beside, about)
-        num_before, num_broken, end = _mend(file, path, rows)
+            _check_same(path, beside, about)
+        num_before, num_broken, end = _repair(file, path, rows)
     except OSError as error:
         raise _cut_short(path, error) from None
     return PredictionFile(path, num_before, num_broken, _rows=rows, _file=file, _end=end)
 
 
 def _append(file: IO[bytes], line: bytes) -> None:
-    """Write past the buffer, so that nothing of a row that does not fit is written later."""
+    """Write without a buffer, so that nothing of a row that does not fit is written later."""
     rest = memoryview(line)
     while rest:
         rest = rest[os.write(file.fileno(), rest) :]
@@ -241,8 +226,8 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 def _cut_short(path: Path, error: OSError) -> WriteError:
     return WriteError(
-        f"can't write {path} ({error.strerror or error}): free some space, then give the same command again;"
-        " it goes on where it stopped"
+        f"can't write {path} ({error.strerror or error}): free some space, then run the same command again;"
+        " it resumes where it stopped"
     )
 
 
@@ -251,7 +236,7 @@ def _open(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "a+b")
     except OSError as error:
-        raise WriteError(f"can't write {path} ({error.strerror or error}): name another place") from None
+        raise WriteError(f"can't write {path} ({error.strerror or error}): name another file") from None
 
 
 def _is_empty(path: Path, beside: Path) -> bool:
@@ -264,9 +249,9 @@ def _is_empty(path: Path, beside: Path) -> bool:
 
 
 def _check_beside(path: Path, beside: Path) -> None:
-    """Refuse to replace a file that has the name of ours."""
+    """Refuse to replace another program's file."""
     if beside.exists() and not _is_ours(_read(beside)):
-        raise UsageError(f"{beside} is there and {path.name} would replace it: name another file")
+        raise UsageError(f"{beside} exists and {path.name} would replace it: name another file")
 
 
 def _read(beside: Path) -> Any:
@@ -276,23 +261,23 @@ def _read(beside: Path) -> Any:
         return None
 
 
-def _is_ours(begun: Any) -> bool:
-    return isinstance(begun, dict) and "bundle" in begun and "paths" in begun
+def _is_ours(content: Any) -> bool:
+    return isinstance(content, dict) and "bundle" in content and "paths" in content
 
 
-def _check_question(path: Path, beside: Path, about: Mapping[str, Any]) -> None:
-    begun = _read(beside)
-    if not _is_ours(begun):
+def _check_same(path: Path, beside: Path, about: Mapping[str, Any]) -> None:
+    started_with = _read(beside)
+    if not _is_ours(started_with):
         raise UsageError(
-            f"{path} is there and was not made by `striate predict --out` ({beside.name} is not beside it):"
-            " name another file, or delete it"
+            f"{path} exists and was not made by `striate predict` ({beside.name} is not beside it): name"
+            " another file, or delete it"
         )
     for key in about:
-        was = begun.get(key)
+        was = started_with.get(key)
         if was != about[key]:
             raise UsageError(
-                f"{path} was begun with {key} {_short(was)}, not {_short(about[key])}: give the same"
-                f" {'unchanged file' if key == 'bundle' else 'again'}, or name another file"
+                f"{path} was started with {key} {_short(was)}, not {_short(about[key])}: use the same"
+                f" {'unchanged file' if key == 'bundle' else 'again'}, or write another file"
             )
 
 
@@ -301,7 +286,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _mend(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
+def _repair(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
     """Cut a torn last row off; return how many rows there are, how many of broken images, and the end."""
     head = rows.head().encode()
     file.seek(0)
@@ -322,7 +307,7 @@ def _mend(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
             fine = rows.read(line.decode())[1]
         except (ValueError, csv.Error):
             raise DataError(
-                f"{path}, line {good + broken + bool(head) + 1}: damaged row; delete the file to begin anew"
+                f"{path}, line {good + broken + bool(head) + 1}: damaged row; delete the file to start again"
             ) from None
         good += fine
         broken += not fine
@@ -332,7 +317,7 @@ def _mend(file: IO[bytes], path: Path, rows: Rows) -> tuple[int, int, int]:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Make sure that one process writes the file; where the system has no such lock, go on without."""
+    """Make sure that only one process writes the file, where the system has locks."""
     try:
         import fcntl
     except ImportError:
@@ -344,7 +329,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
     except OSError:  # some network file systems have no locks
         return
     if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        raise _busy(path)  # it ended without a row just now, and took its file away
+        raise _busy(path)  # it has just ended without a row and deleted its file
 
 
 def _busy(path: Path) -> DataError:

@@ -1,13 +1,12 @@
-"""From encoded images to logits: decoding in threads, the network at the same time, both always busy.
+"""From images to logits: threads decode while the network runs.
 
-What is in memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few
-batches are in the engine.
+Memory is bounded, however many images there are: ``2 x batch_images`` decoded ones wait, and a few batches
+are in the engine.
 """
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -15,68 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.compute import cores
-from striate.core.errors import BrokenImageError, DataError
 from striate.data.batches import ordered_map
-from striate.data.decode import decode_sized
 from striate.data.find import Item
-from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
+from striate.data.preprocess import Preprocessing
 from striate.serve.engine import Engine
+from striate.serve.images import PixelItem, Prepared, prepare
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An image on its way to the network.
-
-    Attributes:
-        file: its name.
-        pixels: ``H x W x C`` uint8 of the network's input size; None when the image is broken.
-        error: why the image could not be read, or None.
-    """
-
-    file: str
-    pixels: NDArray[np.uint8] | None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a network says of one image.
-
-    Attributes:
-        file: its name.
-        logits: ``K`` values; None when the image is broken.
-        error: why the image could not be read, or None.
-    """
-
-    file: str
-    logits: NDArray[np.float32] | None
-    error: str | None = None
-
-
-def prepare(item: Item, preprocessing: Preprocessing) -> Prepared:
-    """Read, decode, resize and crop one image; a broken one is an answer, not an error."""
-    try:
-        decoded = decode_sized(item.read(), file=item.file, min_side_px=decode_side_px(preprocessing))
-        return Prepared(item.file, to_pixels(decoded.pixels, preprocessing))
-    except BrokenImageError as error:
-        return Prepared(item.file, None, error.reason)
-    except DataError as error:
-        return Prepared(item.file, None, str(error))
-
-
-def answer(
-    engine: Engine, preprocessing: Preprocessing, items: Iterable[Item], *, threads: int | None = None
-) -> Generator[Answered, None, None]:
-    """Run images through decoder and network, and yield one answer for each, in their order.
+def stream_logits(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    items: Iterable[Item | PixelItem],
+    *,
+    threads: int | None = None,
+) -> Generator[tuple[Prepared, NDArray[np.float32] | None], None, None]:
+    """Run images through decoder and network, in order.
 
     Args:
         engine: runs the network.
         preprocessing: of the bundle that the engine was opened for.
-        items: any number of images; read a little ahead of the answers.
+        items: any number of images; read a little ahead of the results.
         threads: that decode; None takes one for each core.
 
     Yields:
-        One ``Answered`` for each item, broken images included.
+        Each image with its ``K`` logits, None for a broken one.
     """
     prepared = cast(
         "Generator[Prepared, None, None]",
@@ -100,4 +61,4 @@ def answer(
         for logits in results:
             rows = iter(logits)
             for one in waiting.popleft():
-                yield Answered(one.file, None if one.pixels is None else next(rows), one.error)
+                yield one, None if one.pixels is None else next(rows)

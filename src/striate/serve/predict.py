@@ -1,32 +1,32 @@
-"""Predicting files, folders and archives: a stream in, a stream out, in constant memory."""
+"""Predictions: images in, class names and probabilities out, as a stream in constant memory."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from striate.core.compute import DeviceChoice
+from striate.core.choices import EngineChoice
+from striate.core.compute import Compute
 from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
 from striate.data.find import Item
-from striate.serve.engine import (
-    Engine,
-    EngineChoice,
-    EnginePrecisionChoice,
-    open_engine,
-)
-from striate.serve.pipeline import answer
+from striate.metrics.predictions import probabilities
+from striate.serve.engine import Engine, engine_for, open_trained
+from striate.serve.images import Images, OneImage, PixelItem, is_one_image, items_of
+from striate.serve.pipeline import stream_logits
 from striate.weights.bundle import Bundle
+from striate.weights.open import NetworkChoice, OpenNetwork
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a network says of one image.
+    """What a network says about one image.
 
     Attributes:
-        file: the path as it was given or found; members of an archive as ``ARCHIVE/MEMBER``.
+        file: the path as it was given or found; a file in an archive as ``ARCHIVE/FILE``; ``image`` or
+            ``image 3`` for one in memory.
         ranked: (class name, probability) of the most probable classes, falling; empty when the image is
             broken.
         error: why the image could not be read, or None.
@@ -36,106 +36,120 @@ class Prediction:
     ranked: tuple[tuple[str, float], ...]
     error: str | None = None
 
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None when the image is broken."""
+        return self.ranked[0][0] if self.ranked else None
+
+    @property
+    def probability(self) -> float | None:
+        """The probability of ``label``, in [0, 1]; None when the image is broken."""
+        return self.ranked[0][1] if self.ranked else None
+
 
 def predict(
-    net: nn.Module,
-    bundle: Bundle,
-    items: Iterable[Item],
+    network: NetworkChoice,
+    images: Images,
     *,
-    topk: int = 5,
-    batch_images: int | None = None,
-    threads: int | None = None,
-    device: DeviceChoice = "cpu",
-    engine: EngineChoice = "auto",
-    precision: EnginePrecisionChoice = "fp32",
+    top: int = 5,
+    engine: EngineChoice | Engine = "auto",
+    compute: Compute = Compute(),
+    progress: Progress = silent,
 ) -> Generator[Prediction, None, None]:
-    """Classify a stream of images with an engine that is opened for it and closed at the end.
+    """Classify any number of images; results come batch by batch, in order.
 
     Args:
-        net: the network of ``open_bundle``, in eval mode.
-        bundle: gives classes, preprocessing and temperature.
-        items: any number of images.
-        topk: how many classes to name, at least 1; all there are if fewer.
-        batch_images: images in a forward pass; None takes what is fast.
-        threads: threads that decode, and threads that compute; None takes one for each core.
-        device: where the torch engine computes.
-        engine: see ``serve.engine.open_engine``.
-        precision: of the forward pass.
+        network: a bundle, a run folder or an open network.
+        images: a path (file, folder, ``.tar``, ``.zip``), bytes of a file, Pillow's image, uint8 pixels
+            (``H x W x 3`` RGB or ``H x W`` grey), or an iterable of these. All are preprocessed alike:
+            Pillow's images are turned upright by their EXIF tag, as files are. A few batches are in memory.
+        top: how many classes to name, at least 1; all there are if fewer.
+        engine: see ``open_engine``; or an engine that is open for this network, which stays open.
+        compute: see ``open_engine``; ``threads`` also decode. With an open engine only ``threads`` count.
+        progress: see ``open_engine``.
 
-    Yields:
-        One ``Prediction`` for each item, in their order, broken images included (``error`` says why).
+    Returns:
+        A generator of one ``Prediction`` for each image, broken images included (``error`` says why). An
+        engine is opened at the first and closed after the last, or when the generator is closed.
 
     Raises:
-        UsageError: ``topk`` below 1, or an engine or precision that is not there.
+        UsageError: ``top`` below 1, a path that does not exist, an array that does not hold pixels, a network
+            that is not trained, or an engine or precision that is not there.
+        BundleError: the bundle is damaged.
+        DataError: an archive is damaged or hostile.
     """
-    check_topk(topk)
-    opened = open_engine(
-        net,
-        bundle,
-        engine=engine,
-        precision=precision,
-        batch_images=batch_images,
-        threads=threads,
-        device=device,
-    )
-    with closing(opened), closing(predict_with(opened, bundle, items, topk=topk, threads=threads)) as found:
-        yield from found
+    check_top(top)
+    return _predict(open_trained(network), items_of(images), top, engine, compute, progress)
 
 
-def predict_with(
-    engine: Engine, bundle: Bundle, items: Iterable[Item], *, topk: int = 5, threads: int | None = None
-) -> Generator[Prediction, None, None]:
-    """Classify a stream of images with an engine that is open; results come batch by batch, in order.
+def predict_one(
+    network: NetworkChoice,
+    image: OneImage,
+    *,
+    top: int = 5,
+    engine: EngineChoice | Engine = "auto",
+    compute: Compute = Compute(),
+) -> Prediction:
+    """Classify one image.
 
     Args:
-        engine: of ``open_engine``, for this bundle.
-        bundle: gives classes, preprocessing and temperature.
-        items: any number of images; a few batches of them are in memory.
-        topk: how many classes to name, at least 1; all there are if fewer.
-        threads: that decode; None takes one for each core.
-
-    Yields:
-        One ``Prediction`` for each item, broken images included (``error`` says why).
+        network: as the following, see ``predict``.
+        image: Pillow's image, uint8 pixels, bytes, or the path of one file.
+        top: how many classes to name.
+        engine: an open one for many images one by one, which saves opening it every time.
+        compute: where and how.
 
     Raises:
-        UsageError: ``topk`` below 1.
+        UsageError: as ``predict``; or a folder, an archive or several images.
     """
-    check_topk(topk)
-    with closing(answer(engine, bundle.preprocessing, items, threads=threads)) as answers:
-        for one in answers:
-            ranked = () if one.logits is None else rank(one.logits, bundle, topk)
-            yield Prediction(one.file, ranked, one.error)
+    if not is_one_image(image):
+        got = image if isinstance(image, str) else type(image).__name__
+        raise UsageError(f"expected one image, got {got}: use `predict` for several")
+    [found] = predict(network, image, top=top, engine=engine, compute=compute)
+    return found
 
 
-def rank(logits: NDArray[np.float32], bundle: Bundle, topk: int) -> tuple[tuple[str, float], ...]:
+def _predict(
+    network: OpenNetwork,
+    items: Iterator[Item | PixelItem],
+    top: int,
+    engine: EngineChoice | Engine,
+    compute: Compute,
+    progress: Progress,
+) -> Generator[Prediction, None, None]:
+    with (
+        engine_for(network, engine=engine, compute=compute, progress=progress) as running,
+        closing(stream_logits(running, network.preprocessing, items, threads=compute.threads)) as results,
+    ):
+        for image, logits in results:
+            ranked = () if logits is None else rank(logits, network.bundle, top)
+            yield Prediction(image.file, ranked, image.error)
+
+
+def rank(logits: NDArray[np.float32], bundle: Bundle, top: int) -> tuple[tuple[str, float], ...]:
     """Name the most probable classes of one image.
 
     Args:
         logits: ``K`` values.
         bundle: gives classes, temperature, and whether the classes are independent of each other.
-        topk: how many classes to name.
+        top: how many classes to name.
 
     Returns:
         (class name, probability), falling; of equal ones the first class first.
     """
-    scaled = logits.astype(np.float64) / bundle.temperature
-    if bundle.multi_label:
-        probabilities = np.exp(-np.logaddexp(0.0, -scaled))
-    else:
-        powers = np.exp(scaled - scaled.max())
-        probabilities = powers / powers.sum()
-    topk = min(topk, len(probabilities))
-    least = np.partition(probabilities, -topk)[-topk]
-    near = np.flatnonzero(probabilities >= least)  # a full sort of 1,000 takes ten times as long
-    best = near[np.argsort(-probabilities[near], kind="stable")][:topk]
-    return tuple((bundle.classes[k], float(probabilities[k])) for k in best.tolist())
+    [p] = probabilities(logits[None], multi_label=bundle.multi_label, temperature=bundle.temperature)
+    top = min(top, len(p))
+    least = np.partition(p, -top)[-top]
+    near = np.flatnonzero(p >= least)  # a full sort of 1,000 takes ten times as long
+    best = near[np.argsort(-p[near], kind="stable")][:top]
+    return tuple((bundle.classes[k], float(p[k])) for k in best.tolist())
 
 
-def check_topk(topk: int) -> None:
+def check_top(top: int) -> None:
     """Refuse to name no classes.
 
     Raises:
-        UsageError: ``topk`` is below 1.
+        UsageError: ``top`` is below 1.
     """
-    if topk < 1:
-        raise UsageError(f"expected --topk of at least 1, got {topk}")
+    if top < 1:
+        raise UsageError(f"expected `top` of at least 1, got {top}")

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.atomic import write_text_atomic
 from striate.core.compute import (
+    Compute,
     DeviceChoice,
     PrecisionChoice,
     autocast_dtype,
@@ -39,8 +39,7 @@ from striate.evaluation.evaluate import evaluate
 from striate.nets import build, describe, find
 from striate.recipes import find_recipe
 from striate.recipes.recipe import Normalisation, Recipe, change
-from striate.report.render import render_report
-from striate.report.run_record import report_of
+from striate.report.write import write_run_report
 from striate.training.checkpoint import Position
 from striate.training.loop import Training, fit
 from striate.training.loss import make_loss
@@ -58,8 +57,8 @@ from striate.training.plan import (
 from striate.training.result import TrainResult
 from striate.weights.bundle import Bundle, fill_network, load_bundle, save_bundle
 from striate.weights.convert import open_weights
-from striate.weights.load import load_weights
-from striate.weights.open import input_shape, open_bundle
+from striate.weights.load import input_shape, load_weights
+from striate.weights.open import open_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, read_settings, snapshot_files
 
 # Levels -0.1 (0) to 1.175 (255), LeCun et al. 1998 sec. II.B: 1.275 u - 0.1 = (u - 0.1 / 1.275) / (1 /
@@ -321,9 +320,11 @@ def _finish(
         net.to(device),
         dataset,
         preprocessing,
-        batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
-        precision=plan.precision,  # type: ignore[arg-type]
-        device=device,
+        compute=Compute(
+            device=device.type,  # type: ignore[arg-type]
+            precision=plan.precision,  # type: ignore[arg-type]
+            batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
+        ),
         progress=progress,
     )
     metrics = {
@@ -335,7 +336,8 @@ def _finish(
     if fitted is not None:
         metrics["calibration"] = {**fitted.to_json(), "split": "val"}
         bundle = replace(bundle, temperature=fitted.temperature)
-    save_bundle(replace(bundle, metrics=metrics), run.bundle)
+    bundle = replace(bundle, metrics=metrics)
+    save_bundle(bundle, run.bundle)
     result = TrainResult(
         run=run.path,
         bundle=run.bundle,
@@ -349,7 +351,7 @@ def _finish(
         broken=dataset.broken_files,
         seconds=sum(float(row["seconds"] or 0) for row in position.history),
     )
-    write_text_atomic(run.report, render_report(report_of(plan, dataset, net, result, evaluation, position)))
+    write_run_report(run, net, bundle, dataset, evaluation, num_resumes=position.resumed)
     return result
 
 

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,22 +14,27 @@ from torch import nn
 
 from striate.core.atomic import atomic_path
 from striate.core.errors import BundleError, UsageError, WriteError
-from striate.data.preprocess import Preprocessing
+from striate.core.text import printable, short
+from striate.data.preprocess import ColourOrder, Interpolation, Preprocessing
 from striate.weights.run_folder import bundle_path
 
 _FORMAT = "1"
 _MADE_FROM = "weights.blake2b"
+_SINCE_0_2 = {"temperature": "1.0", "ingredients": "[]"}  # bundles written before lack these
+_MAX_SIDE_PX = 2**14
+_MAX_PIXELS = 2**24
 
 GRAPH_PREFIX = "graph/"
 """What the names of tensors that hold graphs begin with; no layer's name has a slash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bundle:
-    """A trained network on disk.
+class Header:
+    """All that a bundle says beside its tensors; ``read_header`` has checked every field's type and range.
 
     Attributes:
-        net: name in the list of networks.
+        net: name in the list of networks, or the text that a written network is written in; of a network of
+            the user's own ``module:factory`` or ``<Class>``.
         net_arguments: keyword arguments that built it.
         classes: class names in the order of the outputs.
         multi_label: whether outputs are independent probabilities (sigmoid) instead of one distribution
@@ -41,18 +45,14 @@ class Bundle:
         data: name, fingerprint and counts of the training data.
         versions: of striate, torch, Python.
         seed: of the training, or None.
-        temperature: what logits are divided by before they become probabilities (Guo et al. 2017), above 0;
-            1 where it was never fitted.
-        ingredients: the bundles that a blend was made from, one record each; empty for a trained network.
-        state: tensors by name, on the CPU.
-        graphs: files that were made from ``state`` for another program, by name: the int8 network of
-            ``striate quantize`` (``int8.xml``, ``int8.bin``). Set them with ``with_graphs``.
+        temperature: what logits are divided by before they become probabilities (Guo et al. 2017), 0.001 to
+            1000; 1 where it was never fitted.
+        ingredients: the bundles that a blend was made from, one entry each; empty for a trained network.
     """
 
     net: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    state: dict[str, torch.Tensor]
     net_arguments: dict[str, Any] = field(default_factory=dict)
     multi_label: bool = False
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -62,35 +62,20 @@ class Bundle:
     seed: int | None = None
     temperature: float = 1.0
     ingredients: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle(Header):
+    """A trained network on disk: a header and its tensors.
+
+    Attributes:
+        state: tensors by name, on the CPU.
+        graphs: files that were made from ``state`` for another program, by name: the int8 network of
+            ``striate quantize`` (``int8.xml``, ``int8.bin``). Set them with ``with_graphs``.
+    """
+
+    state: dict[str, torch.Tensor]
     graphs: dict[str, bytes] = field(default_factory=dict)
-
-
-_JSON_FIELDS = (
-    "net_arguments",
-    "classes",
-    "multi_label",
-    "recipe",
-    "metrics",
-    "data",
-    "versions",
-    "seed",
-    "temperature",
-    "ingredients",
-)
-_SINCE_0_2 = {"temperature": "1.0", "ingredients": "[]"}  # bundles written before lack these
-
-_KINDS = {
-    "net_arguments": dict,
-    "classes": list,
-    "multi_label": bool,
-    "recipe": dict,
-    "metrics": dict,
-    "data": dict,
-    "versions": dict,
-    "seed": int | None,
-    "temperature": int | float,
-    "ingredients": list,
-}
 
 
 def with_graphs(bundle: Bundle, graphs: Mapping[str, bytes]) -> Bundle:
@@ -109,7 +94,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     Graphs that were made from other weights than the bundle's are left out: they would answer otherwise than
     the network.
     """
-    metadata = {key: json.dumps(getattr(bundle, key)) for key in _JSON_FIELDS}
+    metadata = {name: json.dumps(getattr(bundle, name)) for name in _FIELDS if name != "preprocessing"}
     metadata |= {
         "format": "pt",
         "striate": _FORMAT,
@@ -131,7 +116,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 def _sort_metadata(path: Path) -> None:
     """Put a file's metadata in alphabetical order, in place: equal bundles are then equal to the bit.
 
-    Safetensors writes them in an order of chance.
+    Safetensors itself writes it in random order.
     """
     with open(path, "r+b") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -154,6 +139,16 @@ def is_bundle(path: Path) -> bool:
         return True
 
 
+def read_header(path: Path) -> Header:
+    """Read what a bundle (or the bundle of a run folder) says, without its tensors.
+
+    Raises:
+        BundleError: as ``load_bundle``.
+    """
+    path = bundle_path(path)
+    return header_of(path, read_safetensors(path, tensors=False)[0])
+
+
 def load_bundle(path: Path) -> Bundle:
     """Read a bundle; nothing in the file is executed.
 
@@ -161,45 +156,140 @@ def load_bundle(path: Path) -> Bundle:
         BundleError: the file is missing, damaged, of another kind, or from a newer striate.
     """
     path = bundle_path(path)
+    metadata, state = read_safetensors(path)
+    header = header_of(path, metadata)
+    graphs = {
+        name.removeprefix(GRAPH_PREFIX): state.pop(name).numpy().tobytes()
+        for name in tuple(state)
+        if name.startswith(GRAPH_PREFIX)
+    }
+    return Bundle(
+        **{one.name: getattr(header, one.name) for one in fields(header)}, state=state, graphs=graphs
+    )
+
+
+def read_safetensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read the metadata and the tensors of a ``.safetensors`` file, striate's or not.
+
+    Args:
+        path: the file.
+        tensors: False reads the metadata alone.
+
+    Returns:
+        The metadata, and the tensors by name in the file's order; they share the file's memory.
+
+    Raises:
+        BundleError: the file is missing, damaged, or of another kind.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = file.offset_keys() if tensors else ()
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; expected a bundle written by `striate train`") from None
     except OSError as error:
         raise BundleError(f"{path}: can't be read ({error.strerror or error})") from None
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise BundleError(
-            f"{path}: expected a .safetensors bundle, got a damaged or foreign file ({error})"
+            f"{path}: expected a .safetensors file, got a damaged or foreign file ({short(str(error))}): copy"
+            " or download it again"
         ) from None
+
+
+def header_of(path: Path, metadata: Mapping[str, str]) -> Header:
+    """Check a bundle's metadata field by field.
+
+    Args:
+        path: the file, for messages.
+        metadata: of the safetensors file, each field as JSON.
+
+    Raises:
+        BundleError: it is no bundle, or from a newer striate; or a field is missing, or not what it should
+            be, with its name.
+    """
     if "striate" not in metadata:
         raise BundleError(
             f"{path}: holds tensors but no striate metadata; expected a bundle of `striate train`"
         )
     if metadata["striate"] != _FORMAT:
-        raise BundleError(f"{path}: bundle format {metadata['striate']}, expected {_FORMAT}: update striate")
-    try:
-        metadata = {**_SINCE_0_2, **metadata}
-        values = {key: json.loads(metadata[key]) for key in _JSON_FIELDS}
-        preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
-        for key, kind in _KINDS.items():
-            if not isinstance(values[key], kind):
-                raise TypeError(f"{key} is a {type(values[key]).__name__}")
-        values["classes"] = tuple(str(name) for name in values["classes"])
-        values["ingredients"] = tuple(values["ingredients"])
-        if not 0 < values["temperature"] < math.inf:
-            raise ValueError(f"temperature is {values['temperature']}")
-        graphs = {
-            name.removeprefix(GRAPH_PREFIX): tensors.pop(name).numpy().tobytes()
-            for name in tuple(tensors)
-            if name.startswith(GRAPH_PREFIX)
-        }
-        return Bundle(
-            net=metadata["net"], preprocessing=preprocessing, state=tensors, graphs=graphs, **values
+        raise BundleError(
+            f"{path}: expected bundle format {_FORMAT}, got {short(metadata['striate'])}: update striate"
         )
-    except (KeyError, TypeError, ValueError, UsageError, AttributeError) as error:
-        raise BundleError(f"{path}: damaged metadata ({error}); train again or take an older copy") from None
+    values: dict[str, Any] = {}
+    for name, (is_valid, expected) in _FIELDS.items():
+        text = metadata.get(name, _SINCE_0_2.get(name, ""))
+        try:
+            values[name] = json.loads(text)
+            valid = is_valid(values[name])
+        except (ValueError, RecursionError):
+            valid = False
+        if not valid:
+            raise _damaged(path, f"{name}: expected {expected}, got {short(text) or 'nothing'}")
+    if not metadata.get("net"):
+        raise _damaged(path, "net: expected the name of its network, got nothing")
+    try:
+        values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
+    except (UsageError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    values |= {name: tuple(values[name]) for name in ("classes", "ingredients")}
+    return Header(net=metadata["net"], **values)
+
+
+def _damaged(path: Path, reason: str) -> BundleError:
+    return BundleError(printable(f"{path}: damaged metadata ({reason}): train again or take an older copy"))
+
+
+def _is_number(value: Any, low: float, high: float, kinds: Any = (int, float)) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_preprocessing(value: Any) -> bool:
+    """Check the types of ``Preprocessing`` and bound its sizes, so that no file asks for much memory."""
+    if not isinstance(value, dict):
+        return False
+    sizes: list[Any] = [value.get(name) for name in ("channels", "height_px", "width_px")]
+    levels = [value.get(name) for name in ("mean", "std")]
+    return (
+        all(_is_number(one, 1, _MAX_SIDE_PX, int) for one in sizes)
+        and sizes[1] * sizes[2] <= _MAX_PIXELS
+        and (value.get("resize_px") is None or _is_number(value["resize_px"], 1, _MAX_SIDE_PX, int))
+        and _is_number(value.get("fill", 0), 0, 255, int)
+        and all(isinstance(ones, list) and all(_is_number(one, -1e6, 1e6) for one in ones) for ones in levels)
+        and value.get("interpolation", "bilinear") in get_args(Interpolation)
+        and value.get("colour_order", "RGB") in get_args(ColourOrder)
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return all(isinstance(one, str) for one in value)
+
+
+_FIELDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "net_arguments": (
+        lambda value: isinstance(value, dict) and not value.keys() & {"name", "num_classes"},
+        "an object of arguments other than num_classes",
+    ),
+    "classes": (lambda value: isinstance(value, list) and _is_texts(value), "a list of names"),
+    "multi_label": (lambda value: isinstance(value, bool), "true or false"),
+    "preprocessing": (
+        _is_preprocessing,
+        f"sizes up to {_MAX_SIDE_PX} pixels a side and {_MAX_PIXELS / 1e6:.0f} megapixels, finite levels",
+    ),
+    "recipe": (lambda value: isinstance(value, dict), "an object"),
+    "metrics": (lambda value: isinstance(value, dict), "an object"),
+    "data": (lambda value: isinstance(value, dict), "an object"),
+    "versions": (lambda value: isinstance(value, dict) and _is_texts(value.values()), "an object of texts"),
+    "seed": (
+        lambda value: value is None or _is_number(value, -(2**63), 2**64, int),
+        "a whole number or null",
+    ),
+    "temperature": (lambda value: _is_number(value, 0.001, 1000), "a number from 0.001 to 1000"),
+    "ingredients": (
+        lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
+        "a list of objects",
+    ),
+}
+"""Each field of the metadata but ``net``: whether its JSON value is valid, and what is expected."""
 
 
 def fill_network(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Caffe's files: networks (``.caffemodel``) and mean images (``.binaryproto``).
+"""Caffe's networks (``.caffemodel``).
 
 A network is a ``NetParameter`` message. Its layers come in three generations: ``layers`` (field 2, "V1"),
 which may wrap a still older ``layer`` (field 1, "V0"), and the current ``layer`` (field 100). Weights are
@@ -8,135 +8,42 @@ Filters are (out, in / group, height, width) as in torch. Colours are **blue, gr
 network that is to take red first needs the input channels of its first convolution in reverse.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from striate.core.text import short
 from striate.weights.protobuf import LENGTH, VARINT, Field, WireError, fields
-from striate.weights.weight_file import (
-    LayerInfo,
-    WeightFile,
-    damaged,
-    map_file,
-    refusal,
-    short,
-    tensor_of,
-    values_in,
-)
+from striate.weights.weight_file import WeightFile, damaged, refusal, tensor_of, values_in
 
 # NetParameter
 _NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
 # LayerParameter
-_NAME, _TYPE, _BOTTOM, _TOP, _BLOBS, _TRANSFORM, _CONVOLUTION = 1, 2, 3, 4, 7, 100, 106
+_NAME, _TYPE, _BLOBS, _TRANSFORM = 1, 2, 7, 100
 # V1LayerParameter
-_V1_V0, _V1_BOTTOM, _V1_TOP, _V1_NAME, _V1_TYPE, _V1_BLOBS, _V1_CONVOLUTION, _V1_TRANSFORM = (
-    *(1, 2, 3, 4, 5, 6),
-    *(10, 36),
-)
+_V1_V0, _V1_NAME, _V1_TYPE, _V1_BLOBS, _V1_TRANSFORM = 1, 4, 5, 6, 36
 # V0LayerParameter
 _V0_NAME, _V0_TYPE, _V0_BLOBS = 1, 2, 50
 # TransformationParameter
 _MEAN_VALUE = 5
 
-_CONVOLUTION_SETTINGS: Final = {
-    1: "num_output",
-    3: "pad",
-    4: "kernel_size",
-    5: "group",
-    6: "stride",
-    9: "pad_h",
-    10: "pad_w",
-    11: "kernel_h",
-    12: "kernel_w",
-    13: "stride_h",
-    14: "stride_w",
-    18: "dilation",
-}
-_V0_SETTINGS: Final = {3: "num_output", 7: "pad", 8: "kernel_size", 9: "group", 10: "stride"}
-
-_V1_TYPES: Final = {
-    1: "Accuracy",
-    2: "BNLL",
-    3: "Concat",
-    4: "Convolution",
-    5: "Data",
-    6: "Dropout",
-    7: "EuclideanLoss",
-    8: "Flatten",
-    9: "HDF5Data",
-    10: "HDF5Output",
-    11: "Im2col",
-    12: "ImageData",
-    13: "InfogainLoss",
-    14: "InnerProduct",
-    15: "LRN",
-    16: "MultinomialLogisticLoss",
-    17: "Pooling",
-    18: "ReLU",
-    19: "Sigmoid",
-    20: "Softmax",
-    21: "SoftmaxWithLoss",
-    22: "Split",
-    23: "TanH",
-    24: "WindowData",
-    25: "Eltwise",
-    26: "Power",
-    27: "SigmoidCrossEntropyLoss",
-    28: "HingeLoss",
-    29: "MemoryData",
-    30: "ArgMax",
-    31: "Threshold",
-    32: "DummyData",
-    33: "Slice",
-    34: "MVN",
-    35: "AbsVal",
-    36: "Silence",
-    37: "ContrastiveLoss",
-    38: "Exp",
-    39: "Deconvolution",
-}
-_V0_TYPES: Final = {
-    "accuracy": "Accuracy",
-    "bnll": "BNLL",
-    "concat": "Concat",
-    "conv": "Convolution",
-    "data": "Data",
-    "dropout": "Dropout",
-    "euclidean_loss": "EuclideanLoss",
-    "flatten": "Flatten",
-    "hdf5_data": "HDF5Data",
-    "hdf5_output": "HDF5Output",
-    "im2col": "Im2col",
-    "images": "ImageData",
-    "infogain_loss": "InfogainLoss",
-    "innerproduct": "InnerProduct",
-    "lrn": "LRN",
-    "multinomial_logistic_loss": "MultinomialLogisticLoss",
-    "padding": "Padding",
-    "pool": "Pooling",
-    "relu": "ReLU",
-    "sigmoid": "Sigmoid",
-    "softmax": "Softmax",
-    "softmax_loss": "SoftmaxWithLoss",
-    "split": "Split",
-    "tanh": "TanH",
-    "window_data": "WindowData",
-}
+# The types that say how a blob is shaped; the older generations' words for them.
+_V1_TYPES: Final = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution"}
+_V0_TYPES: Final = {"conv": "Convolution", "innerproduct": "InnerProduct"}
 _KEEPS_FOUR_AXES: Final = ("Convolution", "Deconvolution")
 
 
 def looks_like_network(outline: dict[int, set[int]]) -> bool:
-    """Tell whether the fields of a message, with their wire types, are those of a ``NetParameter``."""
+    """Say whether the fields of a message, with their wire types, are those of a ``NetParameter``."""
     layers = outline.get(_NET_V1_LAYERS, set()) | outline.get(_NET_LAYER, set())
     return layers == {LENGTH} and outline.get(_NET_NAME, {LENGTH}) == {LENGTH}
 
 
 def looks_like_blob(outline: dict[int, set[int]]) -> bool:
-    """Tell whether the fields of a message, with their wire types, are those of a ``BlobProto``."""
+    """Say whether the fields of a message, with their wire types, are those of a ``BlobProto``."""
     shaped = all(outline.get(number) == {VARINT} for number in (2, 3, 4)) or outline.get(7) == {LENGTH}
     filled = outline.get(5, set()) | outline.get(8, set())
     return shaped and bool(filled) and VARINT not in filled and set(outline) <= set(range(1, 10))
@@ -161,7 +68,7 @@ def read_caffemodel(path: Path, content: memoryview) -> WeightFile:
     notes: list[str] = []
     metadata: dict[str, str] = {}
     tensors: dict[str, torch.Tensor] = {}
-    layers: dict[str, LayerInfo] = {}
+    generations: dict[str, str] = {}
     mean: tuple[float, float, float] | None = None
     try:
         numbers = set()
@@ -173,80 +80,54 @@ def read_caffemodel(path: Path, content: memoryview) -> WeightFile:
             numbers.add(net_field.number)
             if len(numbers) > 1:
                 raise WireError("layers of two generations beside each other")
-            name, info, blobs, layer_mean = _layer(net_field)
-            mean = mean or layer_mean
-            if not blobs and name in layers:
+            layer = _layer(net_field)
+            name, blobs = layer.name, layer.blobs
+            mean = mean or layer.mean
+            if not blobs and name in generations:
                 continue  # train and test data layers share a name
             if blobs and f"{name}.0" in tensors:
                 raise WireError(f"two layers named {short(name)} with weights")
-            layers[name] = info
+            generations[name] = layer.generation
             for index, blob in enumerate(blobs):
-                tensors[f"{name}.{index}"] = _blob_tensor(blob, info.type, index, f"{name}.{index}")
+                tensors[f"{name}.{index}"] = _blob_tensor(blob, layer.type, index, f"{name}.{index}")
     except WireError as error:
         raise damaged(path, kind="Caffe", reason=str(error)) from None
     if not tensors:
         raise refusal(
             path,
             expected="a Caffe network with weights",
-            got=f"{len(layers)} layers without weights",
+            got=f"{len(generations)} layers without weights",
             remedy="name the .caffemodel that training wrote",
         )
-    generations = sorted({info.generation for info in layers.values()})
-    notes.append(f"Caffe layers of generation {', '.join(generations)}")
+    notes.append(f"Caffe layers of generation {', '.join(sorted(set(generations.values())))}")
     notes.append("colours of a Caffe network are blue, green, red")
     return WeightFile(
         path=path,
         kind="caffe",
         tensors=tensors,
-        layers=layers,
+        layers=tuple(generations),
         notes=tuple(notes),
         mean_rgb=mean,
         metadata=metadata,
     )
 
 
-def read_mean(path: Path | str) -> npt.NDArray[np.float32]:
-    """Read a mean image of Caffe (``.binaryproto``, a bare ``BlobProto``).
+class _Layer(NamedTuple):
+    """One layer of any generation; its type is empty where it says nothing about the blobs."""
 
-    Returns:
-        (channels, height, width), 0..255, channels in the file's order (blue, green, red).
-
-    Raises:
-        BundleError: the file is missing, damaged, or something else.
-    """
-    path = Path(path)
-    try:
-        shape, values = _blob_values(map_file(path), "mean")
-    except WireError as error:
-        raise refusal(
-            path,
-            expected="a Caffe mean image (.binaryproto)",
-            got=f"something else ({error})",
-            remedy="name the file that compute_image_mean wrote, such as imagenet_mean.binaryproto",
-        ) from None
-    if len(shape) == 4 and shape[0] == 1:
-        shape = shape[1:]
-    if len(shape) != 3 or 0 in shape:
-        raise refusal(
-            path,
-            expected="a mean image of channels x height x width",
-            got=" x ".join(map(str, shape)) or "one number",
-            remedy="name a .binaryproto mean image; for a .caffemodel use read_weights",
-        )
-    return values.reshape(shape).astype(np.float32)
+    name: str
+    type: str
+    generation: str
+    blobs: list[memoryview]
+    mean: tuple[float, float, float] | None
 
 
-def _layer(
-    net_field: Field,
-) -> tuple[str, LayerInfo, list[memoryview], tuple[float, float, float] | None]:
+def _layer(net_field: Field) -> _Layer:
     """Take one layer of any generation apart."""
     current = net_field.number == _NET_LAYER
     name = kind = ""
     generation = "current" if current else "V1"
-    inputs: list[str] = []
-    outputs: list[str] = []
     blobs: list[memoryview] = []
-    settings: dict[str, str] = {}
     mean = None
     for one in fields(net_field.message()):
         number = one.number
@@ -255,49 +136,21 @@ def _layer(
         elif current and number == _TYPE:
             kind = one.text()
         elif not current and number == _V1_TYPE:
-            kind = _V1_TYPES.get(one.integer(), f"V1 type {one.integer()}")
-        elif number == (_BOTTOM if current else _V1_BOTTOM):
-            inputs.append(one.text())
-        elif number == (_TOP if current else _V1_TOP):
-            outputs.append(one.text())
+            kind = _V1_TYPES.get(one.integer(), "")
         elif number == (_BLOBS if current else _V1_BLOBS):
             blobs.append(one.message())
-        elif number == (_CONVOLUTION if current else _V1_CONVOLUTION):
-            settings |= _settings(fields(one.message()), _CONVOLUTION_SETTINGS)
         elif number == (_TRANSFORM if current else _V1_TRANSFORM):
             mean = _mean_values(one.message())
         elif not current and number == _V1_V0:
             generation = "V0"
-            old = list(fields(one.message()))
-            settings |= _settings(old, _V0_SETTINGS)
-            for inner in old:
+            for inner in fields(one.message()):
                 if inner.number == _V0_NAME:
                     name = inner.text()
                 elif inner.number == _V0_TYPE:
-                    kind = _V0_TYPES.get(inner.text(), inner.text())
+                    kind = _V0_TYPES.get(inner.text(), "")
                 elif inner.number == _V0_BLOBS:
                     blobs.append(inner.message())
-    group = settings.pop("group", "1")
-    info = LayerInfo(
-        type=kind,
-        generation=generation,
-        group=int(group) if group.isdigit() else 1,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        settings=settings,
-    )
-    return name, info, blobs, mean
-
-
-def _settings(layer_fields: Iterable[Field], names: dict[int, str]) -> dict[str, str]:
-    """Gather integer settings; a repeated one (a pad for each axis) is joined by commas."""
-    result: dict[str, str] = {}
-    for one in layer_fields:
-        if one.number in names:
-            text = ",".join(map(str, one.integers().tolist()[:8]))
-            name = names[one.number]
-            result[name] = f"{result[name]},{text}" if name in result and name != "group" else text
-    return result
+    return _Layer(name, kind, generation, blobs, mean)
 
 
 def _mean_values(transform: memoryview) -> tuple[float, float, float] | None:

@@ -1,7 +1,7 @@
 """Files of other programs: opened by path or name, turned into bundles, and written back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,22 @@ from striate.core.atomic import atomic_path
 from striate.core.environment import versions
 from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
+from striate.core.text import short
 from striate.core.writable import check_writable
-from striate.data.preprocess import Preprocessing
-from striate.nets import find
-from striate.weights.bundle import Bundle, load_bundle, save_bundle
+from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from striate.weights.bundle import Bundle, save_bundle
 from striate.weights.imagenet import imagenet_classes
-from striate.weights.layouts import guess, nearest, translate
+from striate.weights.layouts import guess, nearest, network_in, translate
 from striate.weights.layouts.layout import scaled_resize_px
 from striate.weights.layouts.torchvision import to_torchvision
-from striate.weights.load import ASSUMED, class_keys_of, layout_of, load_weights, target_of
+from striate.weights.load import ASSUMED, class_keys_of, input_shape, layout_of, load_weights, target_of
 from striate.weights.published import fetch_published
 from striate.weights.read import read_weights
 from striate.weights.run_folder import bundle_path
 from striate.weights.weight_file import WeightFile
 
 
-def open_weights(source: str | Path, net: str | None, *, progress: Progress = silent) -> WeightFile:
+def open_weights(source: str | Path, net: str | None = None, *, progress: Progress = silent) -> WeightFile:
     """Read a file of weights, of striate or of another program, or fetch published ones by name.
 
     Args:
@@ -50,12 +50,12 @@ def open_weights(source: str | Path, net: str | None, *, progress: Progress = si
     named = str(source).partition(":")[0] in ("torchvision", "timm")
     if named and not path.exists():
         if net is None:
-            raise UsageError(f"{source}: expected to know for which network: --net NAME (see `striate nets`)")
-        entry = find(net)
+            raise UsageError(f"{source}: expected to know for which network: `net=NAME` (see `striate nets`)")
+        entry = nets.find(net)
         if entry.notation is not None:
             raise UsageError(
-                f"{source}: expected one of striate's own networks, got {entry.name}, which its user wrote"
-                " and nobody published weights for: pass the path of a file"
+                f"{source}: expected one of striate's own networks, got {entry.name}, which its user wrote,"
+                " so there are no published weights of it: pass the path of a file"
             )
         path = fetch_published(str(source), entry.name, progress=progress)
     return read_weights(path)
@@ -63,7 +63,7 @@ def open_weights(source: str | Path, net: str | None, *, progress: Progress = si
 
 def convert_weights(
     source: str | Path,
-    target: str | Path,
+    path: str | Path,
     *,
     net: str | None = None,
     net_arguments: Mapping[str, Any] | None = None,
@@ -77,80 +77,77 @@ def convert_weights(
 
     Args:
         source: as ``open_weights``.
-        target: the bundle to write, ``.safetensors``.
+        path: the bundle to write, ``.safetensors``.
         net: the network, also a ``.net`` file or a text in the notation; None takes the only one that fits.
         net_arguments: for the network's builder.
-        mean: what pictures the weights expect: one number per channel, red first, 0..1 scale. None: what is
-            known of such files.
+        mean: of the images that the weights expect: one number per channel, red first, 0..1 scale. None: what
+            is known of such files.
         std: goes with ``mean``.
         resize_px: shorter side before the centre is cut out; goes with ``mean``.
-        force: whether to replace a file that is there already.
+        force: whether to replace an existing file.
         progress: listener of a download.
 
     Returns:
         The bundle as it was written.
 
     Raises:
-        UsageError: no network named, and not exactly one fits; or the target is there or of another kind.
-        BundleError: the weights do not fit the network, with every difference; or nobody says what pictures
+        UsageError: no network named, and not exactly one fits; or the path exists or is of another kind.
+        BundleError: the weights do not fit the network, with every difference; or it is unknown what images
             they expect.
-        WriteError: the target can't be written.
+        WriteError: the bundle can't be written.
     """
-    path = Path(target)
+    path = Path(path)
     check_writable(path, (".safetensors",), force, sources=[bundle_path(Path(source))])
     if (mean is None) != (std is None) or (resize_px is not None and mean is None):
-        raise UsageError("expected --mean and --std together, and --resize only with them: give all")
+        raise UsageError("expected `mean` and `std` together, and `resize_px` only with them: give all")
     file = open_weights(source, net, progress=progress)
     check_writable(path, (".safetensors",), force, sources=[file.path])
     check_foreign(file)
     if net is None:
         net = only_network(file, progress)
-    pictures = None
+    preprocessing = None
     if mean is not None and std is not None:
-        pictures = given_pictures(net, net_arguments, mean, std, resize_px)
-    bundle = convert(file, net, net_arguments=net_arguments, preprocessing=pictures)
+        preprocessing = given_preprocessing(net, net_arguments, mean, std, resize_px)
+    bundle = convert(file, net, net_arguments=net_arguments, preprocessing=preprocessing)
     for note in bundle.data["notes"]:
         progress("note", 0, None, f"{source}: {note}")
     save_bundle(bundle, path)
     return bundle
 
 
-def export_torchvision(source: str | Path, target: str | Path, *, force: bool = False) -> int:
+def export_torchvision(source: str | Path, path: str | Path, *, force: bool = False) -> int:
     """Write a bundle's weights under torchvision's names.
 
     Args:
         source: a bundle or run folder of a network that torchvision has.
-        target: a state dict, ``.pth``, or ``.safetensors``.
-        force: whether to replace a file that is there already.
+        path: of the state dict to write, ``.pth``, ``.pt`` or ``.safetensors``.
+        force: whether to replace an existing file.
 
     Returns:
         The number of tensors.
 
     Raises:
-        UsageError: torchvision has no such network, or the target is there or of another kind.
+        UsageError: torchvision has no such network, or the path exists or is of another kind.
         BundleError: the bundle is damaged.
-        WriteError: the target can't be written.
+        WriteError: the state dict can't be written.
     """
-    path, origin = Path(target), bundle_path(Path(source))
+    path, origin = Path(path), bundle_path(Path(source))
     check_writable(path, (".pth", ".pt", ".safetensors"), force, sources=[origin])
-    try:
-        bundle = load_bundle(origin)
-    except BundleError:
-        file = read_weights(origin)  # says what is wrong with a file of no known kind
-        if file.kind == "striate bundle":
-            raise
+    file = read_weights(origin)
+    if file.header is None:
         check_foreign(file)
         raise UsageError(
             f"{origin}: expected a bundle, got a file of another kind ({file.kind}): make a bundle of it"
             f" first, striate weights convert {origin} BUNDLE.safetensors"
-        ) from None
-    entry = find(bundle.net)
-    if entry.notation is not None:
-        raise UsageError(
-            f"{origin}: expected a network that torchvision has, got {entry.name}, which its user wrote: use"
-            " the bundle as it is"
         )
-    state = {key: tensor.contiguous() for key, tensor in to_torchvision(entry.name, bundle.state).items()}
+    entry = network_in(file)
+    if entry is None or entry.notation is not None:
+        name = short(file.header.net) if entry is None else entry.name
+        raise UsageError(
+            f"{origin}: expected a network that torchvision has, got {name}, which its user wrote: use the"
+            " bundle as it is"
+        )
+    state = {key: tensor.contiguous() for key, tensor in to_torchvision(entry.name, file.tensors).items()}
     with atomic_path(path) as temporary:
         if path.suffix == ".safetensors":
             save_file(state, temporary)
@@ -172,41 +169,59 @@ def only_network(file: WeightFile, progress: Progress = silent) -> str:
             raise UsageError(
                 f"{file.path}: expected weights that fit one of striate's networks, got ones that fit none;"
                 f" {close.net} is nearest, {close.num_alike} of {close.num_expected} tensors agree:"
-                f" --net {close.net} lists every difference"
+                f" `net={close.net}` lists every difference"
             )
-        raise UsageError(f"{file.path}: expected the name of its network: --net NAME (see `striate nets`)")
+        raise UsageError(f"{file.path}: expected the name of its network: `net=NAME` (see `striate nets`)")
     if len(fitting) > 1:
         others = " or ".join(fitting[1:])
-        progress("note", 0, None, f"taken for {fitting[0]}; {others} would fit too: --net NAME")
+        progress("note", 0, None, f"taken for {fitting[0]}; {others} would fit too: `net=NAME`")
     return fitting[0]
 
 
 def convert(
     file: WeightFile,
-    reference: str,
+    net: str,
     *,
     net_arguments: Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Bundle:
-    """Turn a foreign file into a striate bundle.
+    """Turn a foreign file into a striate bundle; as ``network_of``, whose tensors become the bundle's.
+
+    Returns:
+        A bundle ready for ``save_bundle``.
+    """
+    return network_of(file, net, net_arguments=net_arguments, preprocessing=preprocessing)[1]
+
+
+def network_of(
+    file: WeightFile,
+    net: str,
+    *,
+    net_arguments: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    otherwise: Callable[[tuple[int, int, int]], Preprocessing] | None = None,
+) -> tuple[nn.Module, Bundle]:
+    """Build the network of a foreign file, with the file's weights.
 
     Args:
         file: as ``read_weights`` gives it.
-        reference: the network that it holds, as ``nets.find`` takes it; ``guess`` proposes one.
+        net: the network that it holds, as ``nets.find`` takes it; ``guess`` proposes one.
         net_arguments: keywords for ``nets.build``. A GoogLeNet file without auxiliary classifiers sets
             ``auxiliaries`` to False by itself.
-        preprocessing: what pictures the weights expect; None for what is known of such files.
+        preprocessing: of the images that the weights expect; None for what is known of such files.
+        otherwise: gives it, from the input's channels, height and width, where nothing is known.
 
     Returns:
-        A bundle ready for ``save_bundle``. Classes are the file's, ImageNet's where there are 1,000, or else
-        "0", "1", ...; nothing was measured, and the metrics say so; ``data`` holds the loading's notes.
+        The network in training mode, and its bundle, which shares the network's tensors. Classes are the
+        file's, ImageNet's where there are 1,000, or else "0", "1", ...; nothing was measured, and the metrics
+        say so; ``data`` holds the loading's notes.
 
     Raises:
-        BundleError: as ``load_weights``, or nobody says what pictures the weights expect.
+        BundleError: as ``load_weights``, or it is unknown what images the weights expect.
         UsageError: the file is a bundle already or a mere graph, or unknown arguments.
     """
     check_foreign(file)
-    entry = nets.find(reference)
+    entry = nets.find(net)
     arguments = _checked(net_arguments)
     with torch.device("meta"):
         plan = nets.build(entry.reference, **arguments)
@@ -216,17 +231,22 @@ def convert(
     if "auxiliaries" not in arguments and _lacks_training_only(plan, state):
         arguments["auxiliaries"] = False
     with torch.random.fork_rng(devices=[]):
-        net = nets.build(entry.reference, num_classes=num_classes, **arguments)
-    report = load_weights(net, entry.reference, file)
+        built = nets.build(entry.reference, num_classes=num_classes, **arguments)
+    report = load_weights(built, entry.reference, file)
+    notes = [note for note in report.notes if preprocessing is None or note != ASSUMED]
     expected = preprocessing or report.preprocessing
     if expected is None:
-        raise BundleError(_unknown_pictures(file, net))
-    notes = [note for note in report.notes if preprocessing is None or note != ASSUMED]
+        if otherwise is None:
+            raise BundleError(_unknown_preprocessing(file, input_shape(built)))
+        expected = otherwise(input_shape(built))
+        notes.append(
+            "the file does not say what images it expects: those of an untrained network are assumed"
+        )
     classes = report.classes
     if classes is None:
         known = imagenet_classes() if num_classes == len(imagenet_classes()) else None
         classes = known or tuple(str(number) for number in range(num_classes))
-    return Bundle(
+    return built, Bundle(
         net=entry.reference,
         net_arguments=arguments,
         classes=classes,
@@ -234,7 +254,7 @@ def convert(
         metrics={"note": "converted, not trained here; accuracy was not measured"},
         data={"name": f"{file.path.name} ({report.format} weights)", "notes": notes},
         versions=versions(),
-        state=net.state_dict(),
+        state=built.state_dict(),
     )
 
 
@@ -244,48 +264,47 @@ def check_foreign(file: WeightFile) -> None:
     Raises:
         UsageError: the file is a bundle already, or a graph.
     """
-    if file.kind == "striate bundle":
+    if file.header is not None:
         raise UsageError(f"{file.path}: expected a foreign file, got a striate bundle: use it as it is")
-    if file.kind in ("onnx", "openvino"):
+    if file.kind == "onnx":
         raise UsageError(
-            f"{file.path}: expected weights under a network's own names, got a graph ({file.kind}): graphs"
-            " are only shown (`striate weights show`), convert the file that it was exported from"
+            f"{file.path}: expected weights under a network's own names, got an ONNX graph: graphs are only"
+            " shown (`striate weights show`), convert the file that it was exported from"
         )
 
 
-def given_pictures(
-    reference: str,
+def given_preprocessing(
+    net: str,
     net_arguments: Mapping[str, Any] | None,
     mean: Sequence[float],
     std: Sequence[float],
     resize_px: int | None,
 ) -> Preprocessing:
-    """Write down what pictures weights expect, as their user says it.
+    """Make the preprocessing of weights from what their user knows of their images.
 
     Args:
-        reference: the network, as ``nets.find`` takes it; its input gives channels and sizes.
+        net: the network, as ``nets.find`` takes it; its input gives channels and sizes.
         net_arguments: for its builder.
         mean: one number per channel, red first, on the 0..1 scale.
         std: likewise, above 0.
-        resize_px: length of the shorter side before the centre is cut out, at least 1; None: pictures that
-            fit into the input keep their size, and larger ones become as large as the input.
+        resize_px: length of the shorter side before the centre is cut out, at least 1; None: images that fit
+            into the input keep their size, and larger ones become as large as the input.
 
     Raises:
         UsageError: the numbers don't go with the network, or are on the scale of 0 to 255.
     """
     with torch.device("meta"):
-        net = nets.build(nets.find(reference).reference, **_checked(net_arguments))
-    channels, height_px, width_px = _input_shape(net)
-    for option, values in (("mean", mean), ("std", std)):
+        channels, height_px, width_px = input_shape(nets.build(net, **_checked(net_arguments)))
+    for name, values in (("mean", mean), ("std", std)):
         shown = ",".join(f"{value:g}" for value in values)
         if len(values) != channels:
             wanted = f"{channels} number{'s' if channels > 1 else ''}, one a channel,"
-            raise UsageError(f"--{option}: expected {wanted} got {shown}: give one a channel, red first")
+            raise UsageError(f"`{name}`: expected {wanted} got {shown}: give one a channel, red first")
         if not all(map(math.isfinite, values)) or max(values) > 2:
             remedy = "divide what is meant for 0..255 by 255"
-            raise UsageError(f"--{option}: expected numbers on the 0..1 scale, got {shown}: {remedy}")
+            raise UsageError(f"`{name}`: expected numbers on the 0..1 scale, got {shown}: {remedy}")
     if min(std) <= 0:
-        raise UsageError(f"--std: expected numbers above 0, got {min(std):g}: take 1 for no division")
+        raise UsageError(f"`std`: expected numbers above 0, got {min(std):g}: take 1 for no division")
     return Preprocessing(
         channels=channels,
         height_px=height_px,
@@ -297,12 +316,12 @@ def given_pictures(
 
 
 def _checked(net_arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Copy the arguments; the network and its number of classes are said otherwise."""
+    """Copy the arguments; the network and its number of classes are given otherwise."""
     arguments = dict(net_arguments or {})
     for key in ("name", "num_classes"):
         if key in arguments:
             raise UsageError(
-                f"expected arguments of the network, got {key}, which the file tells: leave it out"
+                f"expected arguments of the network, got {key}, which the file gives: leave it out"
             )
     return arguments
 
@@ -320,20 +339,13 @@ def _lacks_training_only(net: nn.Module, state: Mapping[str, Tensor]) -> bool:
     return bool(parts) and not any(key.split(".")[0] in parts for key in state)
 
 
-def _unknown_pictures(file: WeightFile, net: nn.Module) -> str:
-    channels, side_px, _ = _input_shape(net)
+def _unknown_preprocessing(file: WeightFile, shape: tuple[int, int, int]) -> str:
+    channels, side_px, _ = shape
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+    words = [f"`{name}={','.join(map(str, values))}`" for name, values in (("mean", mean), ("std", std))]
     if channels == 3:
-        resize_px = scaled_resize_px(256, 224, side_px)
-        remedy = f"--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 [--resize {resize_px}]"
-    else:
-        remedy = f"--mean {','.join(['0.5'] * channels)} --std {','.join(['0.5'] * channels)}"
+        words.append(f"[`resize_px={scaled_resize_px(256, 224, side_px)}`]")
     return (
-        f"{file.path}: expected to know what pictures the weights were trained on, got no word of it: say"
-        f" {remedy}, with the numbers of that training (0..1 scale)"
+        f"{file.path}: expected to know what images the weights were trained on, got nothing about them: give"
+        f" {' '.join(words)}, with the numbers of that training (0..1 scale)"
     )
-
-
-def _input_shape(net: nn.Module) -> tuple[int, int, int]:
-    assert isinstance(net.input_shape, tuple)
-    channels, height_px, width_px = net.input_shape
-    return channels, height_px, width_px

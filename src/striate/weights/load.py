@@ -1,6 +1,5 @@
 """From a file of weights to a network: names mapped, everything checked, then copied, with a full report."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from striate import nets
 from striate.core.errors import BundleError, UsageError
+from striate.core.text import short
 from striate.data.preprocess import Preprocessing
 from striate.nets.entry import NetEntry
 from striate.weights.imagenet import imagenet_classes
@@ -25,9 +25,9 @@ from striate.weights.layouts import (
     translate,
 )
 from striate.weights.published import recognise
-from striate.weights.weight_file import WeightFile, short
+from striate.weights.weight_file import WeightFile
 
-ASSUMED = "the file does not say what pictures it expects: torchvision's preprocessing is assumed"
+ASSUMED = "the file does not say what images it expects: torchvision's preprocessing is assumed"
 """The note of a report whose preprocessing is only likely."""
 
 _MOST_SHOWN = 20
@@ -43,7 +43,7 @@ class LoadReport:
         left_over: the file's names of tensors that the network has no place for.
         replaced: layers that kept their fresh weights, each with the reason.
         notes: what else a user of these weights should know, those of the reader first.
-        preprocessing: what pictures the weights expect; None if nobody says.
+        preprocessing: what images the weights expect; None if unknown.
         classes: class names in the order of the scores; None if unknown, or if the last layer is new.
     """
 
@@ -104,7 +104,7 @@ class Target:
 
     Attributes:
         name: what messages call it.
-        entry: its entry; None for a network that nobody here knows.
+        entry: its entry; None for an unknown network.
     """
 
     name: str
@@ -127,7 +127,7 @@ def target_of(reference: str) -> Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
-    """Which tensors go into a network, and what stands in the way."""
+    """Which tensors go into a network, and what prevents the others."""
 
     num_classes: int | None  # the file's
     new_classes: bool
@@ -147,23 +147,19 @@ def layout_of(net: nn.Module, target: Target, file: WeightFile) -> Layout:
         BundleError: the file is of another network or a mere graph, or has none of the network's names.
     """
     own = Layout(format="striate", net=target.name, keys={key: key for key in _keys_of(net, target)})
-    if file.kind == "striate bundle":
+    if file.header is not None:
         stored = network_in(file)
         # A written network is compared by what it builds: the text may differ in words alone.
         if target.listed and (stored is None or (stored.notation is None and stored.name != target.listed)):
-            name = (
-                short(file.metadata.get("net", "").split("\n")[0] or "none")
-                if stored is None
-                else stored.name
-            )
+            name = short(file.header.net.split("\n")[0]) if stored is None else stored.name
             remedy = "update striate, or take another file" if stored is None else f"choose {name}"
             raise BundleError(
                 f"{file.path}: expected weights of {target.name}, got those of {name}: {remedy}"
             )
         return own
-    if file.kind in ("onnx", "openvino"):
+    if file.kind == "onnx":
         raise BundleError(
-            f"{file.path}: expected weights under a network's own names, got a graph ({file.kind}), whose"
+            f"{file.path}: expected weights under a network's own names, got an ONNX graph, whose"
             " names say little: `striate weights show` shows it; load the file that it was exported from"
         )
     candidates = [*(layouts_for(file, target.listed) if target.listed else ()), own]
@@ -174,6 +170,13 @@ def layout_of(net: nn.Module, target: Target, file: WeightFile) -> Layout:
     raise BundleError(
         f"{file.path}: expected the tensors of {target.name}, got {shown}: {_hint(file, target)}"
     )
+
+
+def input_shape(net: nn.Module) -> tuple[int, int, int]:
+    """Return channels, height and width in pixels of the images that a network of striate takes."""
+    shape = net.input_shape
+    assert isinstance(shape, tuple)
+    return shape
 
 
 def class_keys_of(net: nn.Module, target: Target) -> tuple[str, ...]:
@@ -278,12 +281,12 @@ _DIVERGED = "the file is damaged or its training diverged, take another copy or 
 
 def _hint(file: WeightFile, target: Target) -> str:
     """Say what to do about a file that does not fit."""
-    if file.kind == "striate bundle":
+    if file.header is not None:
         stored = network_in(file)
         if stored is not None and stored.notation is not None:
             return f"the bundle holds the written network {stored.name}, see `striate weights show`"
-        given = file.metadata.get("net_arguments", "{}")
-        made = f"was built with {short(given)}" if given != "{}" else "was built without arguments"
+        given = ", ".join(f"{key}={value!r}" for key, value in file.header.net_arguments.items())
+        made = f"was built with {short(given)}" if given else "was built without arguments"
         return f"the bundle's network {made}, compare it with yours"
     fitting = guess(file)
     if target.listed in fitting:
@@ -315,16 +318,10 @@ def _other_text(target: Target, file: WeightFile) -> tuple[str, ...]:
 def _preprocessing(
     net: nn.Module, target: Target, layout: Layout, file: WeightFile
 ) -> tuple[Preprocessing | None, tuple[str, ...]]:
-    """Return what pictures the weights expect, and a note where that is only likely."""
-    if file.kind == "striate bundle":
-        try:
-            return Preprocessing.from_json(json.loads(file.metadata["preprocessing"])), ()
-        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-            raise BundleError(
-                f"{file.path}: damaged metadata ({error}); train again or take an older copy"
-            ) from None
-    assert isinstance(net.input_shape, tuple)
-    input_px = net.input_shape[1]
+    """Return what images the weights expect, and a note where that is only likely."""
+    if file.header is not None:
+        return file.header.preprocessing, ()
+    input_px = input_shape(net)[1]
     published = recognise(file.path.name, target.listed) if target.listed else None
     if published is not None:
         return published.preprocessing(input_px), ()

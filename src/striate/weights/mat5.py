@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from striate.core.errors import BundleError
-from striate.weights.weight_file import damaged, refusal, short, values_in
+from striate.core.text import short
+from striate.weights.weight_file import damaged, refusal, values_in
 
 MAX_UNPACKED_BYTES: Final = 4 * 2**30
 """The most bytes that the compressed variables of a file may hold together."""
@@ -75,7 +76,7 @@ class _MatError(ValueError):
 
 
 def is_mat5(head: bytes) -> bool:
-    """Tell whether the first 128 bytes of a file are the header of a level 5 MAT-file."""
+    """Say whether the first 128 bytes of a file are the header of a level 5 MAT-file."""
     return len(head) >= 128 and head[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
 
 

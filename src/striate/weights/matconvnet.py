@@ -13,23 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from striate.core.text import short
 from striate.weights.mat5 import Cell, Ignored, Struct, Value, read_mat5
-from striate.weights.weight_file import LayerInfo, WeightFile, damaged, listed, refusal, short, tensor_of
+from striate.weights.weight_file import WeightFile, damaged, listed, refusal, tensor_of
 
-_SETTINGS: Final = (
-    "stride",
-    "pad",
-    "pool",
-    "poolSize",
-    "method",
-    "param",
-    "dilate",
-    "size",
-    "hasBias",
-    "epsilon",
-    "rate",
-    "leak",
-)
 _NORMALIZATION: Final = ("imageSize", "interpolation", "border", "cropSize", "keepAspect")
 _FILTER_TYPES: Final = ("conv", "convt", "dagnn.Conv", "dagnn.ConvTranspose")
 _NORM_TYPES: Final = ("bnorm", "dagnn.BatchNorm")
@@ -67,12 +54,12 @@ def read_matconvnet(path: Path, content: memoryview) -> WeightFile:
             notes.append(f"network was under '{name}'")
     layers = variables.get("layers")
     tensors: dict[str, torch.Tensor] = {}
-    infos: dict[str, LayerInfo] = {}
+    names: dict[str, None] = {}
     try:
         if isinstance(layers, Cell):
-            _read_simple(layers, tensors, infos, notes)
+            _read_simple(layers, tensors, names, notes)
         elif isinstance(layers, Struct) and isinstance(variables.get("params"), Struct):
-            _read_graph(layers, variables["params"], tensors, infos)
+            _read_graph(layers, variables["params"], tensors, names)
         else:
             raise refusal(
                 path,
@@ -86,7 +73,7 @@ def read_matconvnet(path: Path, content: memoryview) -> WeightFile:
         raise refusal(
             path,
             expected="a MatConvNet network with weights",
-            got=f"{len(infos)} layers without weights on the CPU",
+            got=f"{len(names)} layers without weights on the CPU",
             remedy="in MATLAB move it with vl_simplenn_move(net, 'cpu') and save it again",
         )
     meta = _row(variables.get("meta")) or variables  # files before 2015 keep these at the top
@@ -99,7 +86,7 @@ def read_matconvnet(path: Path, content: memoryview) -> WeightFile:
         path=path,
         kind="matconvnet",
         tensors=tensors,
-        layers=infos,
+        layers=tuple(names),
         notes=tuple(notes),
         mean_rgb=mean,
         classes=_texts(classes.get("description")),
@@ -108,13 +95,13 @@ def read_matconvnet(path: Path, content: memoryview) -> WeightFile:
 
 
 def _read_simple(
-    layers: Cell, tensors: dict[str, torch.Tensor], infos: dict[str, LayerInfo], notes: list[str]
+    layers: Cell, tensors: dict[str, torch.Tensor], names: dict[str, None], notes: list[str]
 ) -> None:
     for index, value in enumerate(layers.values, start=1):
         layer = _row(value)
         name = _text(layer.get("name")) or f"layer{index}"
         kind = _text(layer.get("type"))
-        if name in infos:
+        if name in names:
             notes.append(f"a second layer named {short(name)} became {short(name)}#{index}")
             name = f"{name}#{index}"
         weights = layer.get("weights")
@@ -128,24 +115,19 @@ def _read_simple(
             if not isinstance(blob, np.ndarray) or blob.size == 0:
                 continue
             tensors[f"{name}.{place}"] = _parameter(blob, kind, place)
-        infos[name] = LayerInfo(type=kind, settings=_settings(layer))
+        names[name] = None
 
 
 def _read_graph(
-    layers: Struct, params: Value, tensors: dict[str, torch.Tensor], infos: dict[str, LayerInfo]
+    layers: Struct, params: Value, tensors: dict[str, torch.Tensor], names: dict[str, None]
 ) -> None:
     roles: dict[str, tuple[str, int]] = {}
     for index, layer in enumerate(layers.rows, start=1):
         name = _text(layer.get("name")) or f"layer{index}"
         kind = _text(layer.get("type"))
-        if name in infos:
+        if name in names:
             raise _LayoutError(f"two layers named {short(name)}")
-        infos[name] = LayerInfo(
-            type=kind,
-            inputs=_texts(layer.get("inputs")) or (),
-            outputs=_texts(layer.get("outputs")) or (),
-            settings=_settings(_row(layer.get("block"))),
-        )
+        names[name] = None
         for place, parameter in enumerate(_texts(layer.get("params")) or ()):
             roles.setdefault(parameter, (kind, place))
     assert isinstance(params, Struct)
@@ -193,10 +175,6 @@ def _normalization(
     if not np.isfinite([red, green, blue]).all():
         return None, metadata
     return (red, green, blue), metadata
-
-
-def _settings(layer: Mapping[str, Value]) -> dict[str, str]:
-    return {key: _setting(layer[key]) for key in _SETTINGS if key in layer}
 
 
 def _setting(value: Value) -> str:

@@ -1,6 +1,6 @@
 """The initialisers of an ONNX file, for looking at: names, shapes, numbers.
 
-The graph is not run or converted. Tensors that live in other files are refused, since a path in a downloaded
+The graph itself is not read. Tensors that live in other files are refused, since a path in a downloaded
 file may point anywhere.
 """
 
@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from striate.core.text import short
 from striate.weights.protobuf import LENGTH, VARINT, WireError, fields
-from striate.weights.weight_file import LayerInfo, WeightFile, damaged, refusal, short, tensor_of, values_in
+from striate.weights.weight_file import WeightFile, damaged, refusal, tensor_of, values_in
 
 # ModelProto
 _IR_VERSION, _PRODUCER, _PRODUCER_VERSION, _GRAPH, _OPSET, _PROPERTIES = 1, 2, 3, 7, 8, 14
 # GraphProto
-_NODE, _GRAPH_NAME, _INITIALIZER, _SPARSE_INITIALIZER = 1, 2, 5, 15
+_GRAPH_NAME, _INITIALIZER, _SPARSE_INITIALIZER = 2, 5, 15
 # TensorProto
 _DIMS, _DATA_TYPE, _FLOATS, _INT32S, _INT64S, _TENSOR_NAME = 1, 2, 4, 5, 7, 8
 _RAW, _DOUBLES, _UINT64S, _EXTERNAL, _LOCATION = 9, 10, 11, 13, 14
@@ -51,12 +52,12 @@ _TYPE_NAMES: Final = {
 
 
 def looks_like_model(outline: dict[int, set[int]]) -> bool:
-    """Tell whether the fields of a message, with their wire types, are those of a ``ModelProto``."""
+    """Say whether the fields of a message, with their wire types, are those of a ``ModelProto``."""
     return outline.get(_IR_VERSION) == {VARINT} and outline.get(_GRAPH) == {LENGTH} and _OPSET in outline
 
 
 def read_onnx(path: Path, content: memoryview) -> WeightFile:
-    """Read the initialisers and the list of nodes of an ``.onnx`` file.
+    """Read the initialisers of an ``.onnx`` file.
 
     Args:
         path: the file, for messages.
@@ -68,7 +69,6 @@ def read_onnx(path: Path, content: memoryview) -> WeightFile:
     metadata: dict[str, str] = {}
     notes: list[str] = []
     tensors: dict[str, torch.Tensor] = {}
-    layers: dict[str, LayerInfo] = {}
     try:
         for one in fields(content):
             if one.number == _IR_VERSION:
@@ -80,7 +80,7 @@ def read_onnx(path: Path, content: memoryview) -> WeightFile:
             elif one.number == _OPSET:
                 _read_opset(one.message(), metadata)
             elif one.number == _GRAPH:
-                _read_graph(one.message(), tensors, layers, notes, metadata)
+                _read_graph(one.message(), tensors, notes, metadata)
     except _ElsewhereError as error:
         raise refusal(
             path,
@@ -90,9 +90,7 @@ def read_onnx(path: Path, content: memoryview) -> WeightFile:
         ) from None
     except WireError as error:
         raise damaged(path, kind="ONNX", reason=str(error)) from None
-    return WeightFile(
-        path=path, kind="onnx", tensors=tensors, layers=layers, notes=tuple(notes), metadata=metadata
-    )
+    return WeightFile(path=path, kind="onnx", tensors=tensors, notes=tuple(notes), metadata=metadata)
 
 
 class _ElsewhereError(ValueError):
@@ -110,19 +108,11 @@ def _read_opset(message: memoryview, metadata: dict[str, str]) -> None:
 
 
 def _read_graph(
-    graph: memoryview,
-    tensors: dict[str, torch.Tensor],
-    layers: dict[str, LayerInfo],
-    notes: list[str],
-    metadata: dict[str, str],
+    graph: memoryview, tensors: dict[str, torch.Tensor], notes: list[str], metadata: dict[str, str]
 ) -> None:
     for one in fields(graph):
         if one.number == _GRAPH_NAME:
             metadata["graph"] = short(one.text())
-        elif one.number == _NODE:
-            name, info = _node(one.message())
-            name = name or (info.outputs[0] if info.outputs else f"node {len(layers)}")
-            layers[name if name not in layers else f"{name} ({len(layers)})"] = info
         elif one.number == _INITIALIZER:
             name, tensor = _tensor(one.message(), notes)
             if name in tensors:
@@ -131,24 +121,6 @@ def _read_graph(
                 tensors[name] = tensor
         elif one.number == _SPARSE_INITIALIZER:
             notes.append("a sparse tensor was passed over")
-
-
-def _node(message: memoryview) -> tuple[str, LayerInfo]:
-    inputs, outputs, name, kind, group = [], [], "", "", 1
-    for one in fields(message):
-        if one.number == 1:
-            inputs.append(one.text())
-        elif one.number == 2:
-            outputs.append(one.text())
-        elif one.number == 3:
-            name = one.text()
-        elif one.number == 4:
-            kind = one.text()
-        elif one.number == 5:
-            attribute = {part.number: part for part in fields(one.message())}
-            if 1 in attribute and 3 in attribute and attribute[1].text() == "group":
-                group = attribute[3].integer()
-    return name, LayerInfo(type=kind, group=group, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def _tensor(message: memoryview, notes: list[str]) -> tuple[str, torch.Tensor | None]:

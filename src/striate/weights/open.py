@@ -19,11 +19,12 @@ from striate.core.shapes import SizesOnly
 from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from striate.data.views import SMALL_PX
 from striate.weights.bundle import Bundle, fill_network, is_bundle, load_bundle
-from striate.weights.convert import convert, only_network, open_weights
+from striate.weights.convert import network_of, only_network, open_weights
 from striate.weights.read import read_weights
-from striate.weights.run_folder import bundle_path
+from striate.weights.run_folder import RunFolder, bundle_path
+from striate.weights.weight_file import WeightFile
 
-_GREY = (0.5,)
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".caffemodel", ".mat", ".onnx")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -36,7 +37,8 @@ class OpenNetwork:
             it holds no tensors (``state`` is empty): the weights are those of ``net``.
         name: short, for tables and captions: the run's or file's name, else the network's.
         trained: False for random weights, whose answers mean nothing.
-        path: the bundle's file, or None.
+        path: the file of its weights, or None.
+        seed: of random weights; None where they are trained.
     """
 
     net: nn.Module
@@ -44,6 +46,7 @@ class OpenNetwork:
     name: str
     trained: bool = True
     path: Path | None = None
+    seed: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -104,28 +107,30 @@ def open_network(
         return network
     word = str(network)
     if not is_file_word(word):
-        if weights is not None:
-            file = open_weights(weights, word, progress=progress)
-            bundle = convert(file, nets.find(word).reference, net_arguments=arguments)
-            return OpenNetwork(net=_filled(bundle, word), bundle=bundle, name=short_name(bundle.net))
-        return _untrained(word, input_shape, arguments, classes, multi_label, seed)
+        if weights is None:
+            return _untrained(word, input_shape, arguments, classes, multi_label, seed)
+        if input_shape is not None or classes is not None or is_own(word):
+            raise UsageError(
+                f"{word}: expected `weights` for a network of striate or a .net file alone, which say its"
+                " size and its classes: leave `input_shape` and `classes` out"
+            )
+        return _foreign(open_weights(weights, word, progress=progress), word, arguments, short_name(word))
     if weights is not None or input_shape is not None or arguments:
         raise UsageError(
-            f"{word} is trained and has its own weights, size and arguments: leave `weights`, `input` and"
-            " `arguments` out"
+            f"{word} is trained and has its own weights, size and arguments: leave `weights`, `input_shape`"
+            " and `arguments` out"
         )
     path = bundle_path(Path(word))
-    if path.is_file() and not is_bundle(path):
-        file = read_weights(path)
-        if isinstance(net, nn.Module):
-            raise UsageError(
-                f"{word}: expected a bundle for a module of one's own, got weights of another program: load"
-                " its state dict with torch, then `striate.wrap(module)`"
-            )
-        bundle = convert(file, nets.find(net or only_network(file, progress)).reference)
-        return OpenNetwork(net=_filled(bundle, word), bundle=bundle, name=path.name, path=path)
-    opened, bundle = open_bundle(path, net)
-    return OpenNetwork(net=opened, bundle=bundle, name=run_name(word), path=path)
+    if not path.is_file() or is_bundle(path):
+        opened, bundle = open_bundle(path, net)
+        return OpenNetwork(net=opened, bundle=bundle, name=run_name(word), path=path)
+    file = read_weights(path)
+    if isinstance(net, nn.Module) or (net is not None and is_own(net)):
+        raise UsageError(
+            f"{word}: expected a bundle for a module of your own, got weights of another program: load its"
+            " state dict with torch, then `striate.wrap(module)`"
+        )
+    return _foreign(file, net or only_network(file, progress), None, path.name)
 
 
 def open_bundle(path: str | Path, net: nn.Module | str | None = None) -> tuple[nn.Module, Bundle]:
@@ -133,37 +138,46 @@ def open_bundle(path: str | Path, net: nn.Module | str | None = None) -> tuple[n
 
     Args:
         path: of the bundle or the run folder.
-        net: for a bundle of one's own network: the module to fill, or ``module:factory``. A bundle never
-            makes striate import code by itself.
+        net: for a bundle of your own network: the module to fill, or what builds it (a name, a ``.net`` file,
+            ``module:factory``). A bundle never makes striate import code by itself.
 
     Raises:
-        BundleError: the file is damaged or names a network that is not there.
+        BundleError: the file is damaged or names an unknown network, or its weights don't fit.
+        UsageError: ``net`` can't be built.
     """
     bundle = load_bundle(Path(path))
     if isinstance(net, nn.Module):
         fill_network(net, bundle.state, str(path))
         return net.eval(), bundle
     if net is not None:
-        bundle = replace(bundle, net=net)
+        bundle = replace(bundle, net=net if is_own(net) else nets.find(net).reference)
     elif is_own(bundle.net):
+        module = "MODULE" if bundle.net.startswith("<") else repr(bundle.net)
         raise BundleError(
             f"{path}: expected a network that striate can build, got weights of {own_name(bundle.net)}: load"
-            f" them with `striate.load({str(path)!r}, net={own_argument(bundle.net)})`"
+            f" them with `striate.load({str(path)!r}, net={module})`"
         )
     elif bundle.net.endswith(".net"):  # a path: a bundle holds a name, or the network's text
         raise BundleError(f"{path}: expected the name or text of its network, got a path: a damaged bundle")
-    return _filled(bundle, str(path)), bundle
-
-
-def _filled(bundle: Bundle, name: str) -> nn.Module:
-    """Build a bundle's network with its weights, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         if is_own(bundle.net):
-            net = _own(bundle.net, bundle.net_arguments)
+            built = _own(bundle.net, bundle.net_arguments)
         else:
-            net = nets.build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
-    fill_network(net, bundle.state, name)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            built = nets.build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
+    fill_network(built, bundle.state, str(path))
+    return _ready(built), bundle
+
+
+def _foreign(file: WeightFile, net: str, arguments: Mapping[str, Any] | None, name: str) -> OpenNetwork:
+    built, bundle = network_of(file, net, net_arguments=arguments, otherwise=untrained_preprocessing)
+    return OpenNetwork(net=_ready(built), bundle=replace(bundle, state={}), name=name, path=file.path)
+
+
+def _ready(net: nn.Module) -> nn.Module:
+    """Put a network into eval mode and the order of memory in which convolutions are fast."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return net.eval()
 
 
@@ -198,13 +212,6 @@ def build_network(
         return net, _shape(size, getattr(net, "input_shape", None), word), entry.reference
 
 
-def input_shape(net: nn.Module) -> tuple[int, int, int]:
-    """Return channels, height and width in pixels of the images that a network of striate takes."""
-    shape = net.input_shape
-    assert isinstance(shape, tuple)
-    return shape
-
-
 def untrained_preprocessing(input_shape: tuple[int, int, int]) -> Preprocessing:
     """Return what images of an untrained network go through.
 
@@ -221,8 +228,8 @@ def untrained_preprocessing(input_shape: tuple[int, int, int]) -> Preprocessing:
         height_px=height,
         width_px=width,
         resize_px=side if side <= SMALL_PX else round(side * 256 / 224),
-        mean=IMAGENET_MEAN if channels == 3 else _GREY * channels,
-        std=IMAGENET_STD if channels == 3 else _GREY * channels,
+        mean=IMAGENET_MEAN if channels == 3 else (0.5,) * channels,
+        std=IMAGENET_STD if channels == 3 else (0.5,) * channels,
     )
 
 
@@ -251,15 +258,17 @@ def about_int8(bundle: Bundle) -> str:
 
 
 def is_file_word(word: str) -> bool:
-    """Say whether a word names a file or folder with weights, there or not, instead of a network."""
+    """Say whether a word names a file or folder with weights, existing or not, instead of a network."""
     path = Path(word)
-    if path.suffix == ".net" or "\n" in word or is_own(word):
+    if path.suffix == ".net" or "\n" in word:
         return False
-    return path.exists() or path.suffix in (".safetensors", ".pth", ".pt") or len(path.parts) > 1
+    if path.exists():  # a folder that holds no run may happen to be called like a network
+        return word not in nets.NETS or path.is_file() or RunFolder(path).bundle.exists()
+    return not is_own(word) and (path.suffix in _SUFFIXES or len(path.parts) > 1)
 
 
 def is_own(word: str) -> bool:
-    """Say whether a word is ``module:factory``, or stands for a module without a name (``<TinyNet>``)."""
+    """Say whether a word is ``module:factory``, or a module without one (``<TinyNet>``)."""
     if word.startswith("<") and word.endswith(">"):
         return True
     return ":" in word and not any(mark in word for mark in "\n>") and not word.endswith(".net")
@@ -270,15 +279,9 @@ def own_name(word: str) -> str:
     return f"a module of class {word[1:-1]}" if word.startswith("<") else word
 
 
-def own_argument(word: str) -> str:
-    """Say what builds one's own network, as an argument of ``striate.load``."""
-    return "MODULE" if word.startswith("<") else repr(word)
-
-
 def short_name(reference: str) -> str:
     """Return a short name for a network; one that was written in the notation begins with ``# name``."""
-    first = reference.partition("\n")[0].removeprefix("# ").strip()
-    return Path(first).stem if first.endswith(".net") else first
+    return reference.partition("\n")[0].removeprefix("# ").strip()
 
 
 def run_name(word: str | Path) -> str:
@@ -303,8 +306,7 @@ def _untrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net, shape, reference = build_network(word, size=size, arguments=given)
-    net.eval()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = _ready(net)
     if classes is None:
         classes = tuple(f"class {k}" for k in range(_num_classes(net, shape)))
     bundle = Bundle(
@@ -315,7 +317,7 @@ def _untrained(
         preprocessing=untrained_preprocessing(shape),
         state={},
     )
-    return OpenNetwork(net=net, bundle=bundle, name=short_name(reference), trained=False)
+    return OpenNetwork(net=net, bundle=bundle, name=short_name(reference), trained=False, seed=seed)
 
 
 def _num_classes(net: nn.Module, shape: tuple[int, int, int]) -> int:
@@ -328,13 +330,13 @@ def _shape(size: tuple[int, ...] | None, own: Any, word: str) -> tuple[int, int,
     if size is None:
         if own is None:
             raise UsageError(
-                f"expected the size of the images: {word} has no input_shape; give `input=3x224x224`"
+                f"expected the size of the images: {word} has no input_shape; give `input_shape=3x224x224`"
             )
         return (int(own[0]), int(own[1]), int(own[2]))
     if len(size) == 3:
         return (size[0], size[1], size[2])
     if own is None:
-        raise UsageError(f"expected `input` as CxHxW for {word}, which does not say its channels")
+        raise UsageError(f"expected `input_shape` as CxHxW for {word}, which does not say its channels")
     return (int(own[0]), size[0], size[-1])
 
 

@@ -15,7 +15,8 @@ from typing import IO, Any, Final, cast
 
 import torch
 
-from striate.weights.weight_file import listed, short
+from striate.core.text import short
+from striate.weights.weight_file import listed
 
 MAX_PICKLE_BYTES: Final = 64 * 2**20
 """The most bytes of one pickle; a state dict of a thousand tensors needs about 100,000."""
@@ -264,7 +265,7 @@ class Rehearsal:
 
 
 def _known(module: str, name: str) -> Any:
-    """Return what a name in a pickle stands for: a stand-in, the name of a method that is one, or None."""
+    """Return what a name in a pickle means: a stand-in, the name of a method that is one, or None."""
     if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
         return _StorageType(_STORAGES[name])
     if module == "torch" and name in _FORMATS:

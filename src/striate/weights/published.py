@@ -14,9 +14,9 @@ from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.download import RemoteFile, announced_sha256, download
 from striate.data.named import data_folders
-from striate.data.preprocess import Interpolation, Preprocessing
+from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing
 from striate.weights.layouts.layout import scaled_resize_px
-from striate.weights.layouts.torchvision import IMAGENET_MEAN, IMAGENET_STD, PAPER_STRIDE, TORCHVISION_NAMES
+from striate.weights.layouts.torchvision import PAPER_STRIDE, TORCHVISION_NAMES
 
 TORCHVISION_URL: Final = "https://download.pytorch.org/models/"
 TIMM_URL: Final = "https://huggingface.co/timm/"
@@ -54,7 +54,7 @@ class View:
 
     Attributes:
         resize_px: input side in pixels -> shorter side before the crop, both as published. Other input sides
-            see the same part of the picture as the first.
+            see the same part of the image as the first.
         interpolation: resampling filter.
         mean: RGB, on the 0..1 scale.
         std: RGB, on the 0..1 scale.
@@ -89,7 +89,7 @@ TIMM_TAGS: Final[dict[str, tuple[tuple[str, ...], View]]] = {
     "c2_in1k": (("resnet50",), _BICUBIC_95),
     "d_in1k": (("resnet50",), _BICUBIC_95),
 }
-"""timm's tag -> the networks that have it and what pictures they expect, after timm's own records.
+"""timm's tag -> the networks that have it and what images they expect, after timm's own records.
 
 A published crop fraction f means a resize to the whole part of side / f: 0.95 gives 235 px at 224 px.
 """
@@ -105,7 +105,7 @@ class PublishedWeights:
         file: name of the file on this machine.
         url: where it is.
         checksum: as in ``RemoteFile``; None where the server has to be asked.
-        view: what pictures it expects.
+        view: what images it expects.
     """
 
     name: str
@@ -145,8 +145,8 @@ def find_published(name: str, net_name: str) -> PublishedWeights:
         net_name: striate's name of the network that takes them.
 
     Raises:
-        UsageError: nobody published weights for that network, or none under that name; with the names there
-            are.
+        UsageError: there are no published weights for that network, or none under that name; with the names
+            that exist.
     """
     known = {one.name: one for one in _all_for(_architecture(net_name))}
     wanted = "torchvision" if name == "torchvision:V1" else name
@@ -165,7 +165,7 @@ def find_published(name: str, net_name: str) -> PublishedWeights:
 
 
 def recognise(file_name: str, net_name: str) -> PublishedWeights | None:
-    """Tell from its file name which published weights a file holds; None if it is none of ``net_name``'s."""
+    """Recognise published weights by their file name; None if it is none of ``net_name``'s."""
     for one in _all_for(_architecture(net_name)):
         if one.file == file_name:
             return one
@@ -181,7 +181,7 @@ def fetch_published(
         name: as for ``find_published``.
         net_name: striate's name of the network that takes them.
         folder: where to keep them; None for the user's cache.
-        progress: told bytes received and bytes expected.
+        progress: listener; it gets bytes received and bytes expected.
 
     Returns:
         The path of the file, checked against its published SHA-256 when it was downloaded.

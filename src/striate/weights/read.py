@@ -5,29 +5,27 @@ against the bytes that it has, so reading takes about as much memory as the file
 much (of a compressed file, as its content).
 """
 
-import json
 from pathlib import Path
 from typing import Final
 
-from safetensors import SafetensorError, safe_open
-
+from striate.core.text import short
 from striate.weights import caffemodel, onnx
-from striate.weights.bundle import GRAPH_PREFIX
+from striate.weights.bundle import GRAPH_PREFIX, header_of, read_safetensors
 from striate.weights.mat5 import is_mat5, refuse_hdf5
 from striate.weights.matconvnet import read_matconvnet
-from striate.weights.openvino import read_openvino
 from striate.weights.protobuf import LENGTH, VARINT, WireError, fields
 from striate.weights.torch_file import LEGACY_MAGIC, read_torch_legacy, read_torch_zip, refuse_pickle
-from striate.weights.weight_file import Kind, LayerInfo, WeightFile, damaged, map_file, refusal, short
+from striate.weights.weight_file import WeightFile, damaged, map_file, refusal
 
 _HEAD_BYTES: Final = 4096
 _MAX_HEADER_BYTES: Final = 100_000_000
-_KINDS: Final = "a weights file (safetensors, PyTorch, Caffe, MatConvNet, ONNX or OpenVINO)"
+_KINDS: Final = "a weights file (safetensors, PyTorch, Caffe, MatConvNet or ONNX)"
+_ORIGINAL: Final = "name the weights file that it was converted from"
 
 _FOREIGN: Final = (
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"\x89PNG\r\n", "a PNG picture"),
-    (b"GIF8", "a GIF picture"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"GIF8", "a GIF image"),
     (b"%PDF", "a PDF document"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"BZh", "a bzip2 archive"),
@@ -47,7 +45,7 @@ def read_weights(path: Path | str) -> WeightFile:
 
     Args:
         path: a striate bundle, a file of ``torch.save`` or safetensors, a ``.caffemodel``, a MatConvNet
-            ``.mat``, an ``.onnx`` file, or either file of an OpenVINO pair.
+            ``.mat`` or an ``.onnx`` file.
 
     Returns:
         Its tensors under its own names, and what else it says.
@@ -62,16 +60,12 @@ def read_weights(path: Path | str) -> WeightFile:
         return read_torch_zip(path, content)
     if head.startswith(LEGACY_MAGIC):
         return read_torch_legacy(path, content)
-    if path.suffix.lower() == ".bin" and (description := path.with_suffix(".xml")).is_file():
-        return read_openvino(description, map_file(description))
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER_BYTES:
         return _read_safetensors(path, content)
     if is_mat5(head):
         return read_matconvnet(path, content)
     if head.startswith(b"MATLAB 7.3") or head[512:520] == b"\x89HDF\r\n\x1a\n":
         raise refuse_hdf5(path)
-    if _is_xml(head):
-        return read_openvino(path, content)
     if (foreign := _foreign(head, content)) is not None:
         got, remedy = foreign
         raise refusal(path, expected=_KINDS, got=got, remedy=remedy)
@@ -81,7 +75,7 @@ def read_weights(path: Path | str) -> WeightFile:
 
 
 def _read_message(path: Path, content: memoryview) -> WeightFile:
-    """Tell the files that are one protobuf message apart by their fields, and read them."""
+    """Read a file that is one protobuf message; its fields say of which kind."""
     outline: dict[int, set[int]] = {}
     broken = ""
     try:
@@ -97,15 +91,11 @@ def _read_message(path: Path, content: memoryview) -> WeightFile:
         raise damaged(path, kind="Caffe", reason=broken)
     got, remedy = "bytes of no known kind", "name a weights file, or copy or download it again"
     if not broken and caffemodel.looks_like_blob(outline):
-        got, remedy = (
-            "a Caffe mean image",
-            "name the network's .caffemodel; the mean image is read by read_mean",
-        )
+        got, remedy = "a Caffe mean image", "name the network's .caffemodel"
     elif not broken and outline.get(1) == {VARINT} and outline.get(2) == {LENGTH} and 3 in outline:
         got, remedy = "a Caffe solver state", "name the .caffemodel beside it"
     elif path.suffix.lower() == ".bin":
-        got = "raw numbers without a description"
-        remedy = f"put OpenVINO's description {path.with_suffix('.xml').name} beside it"
+        got, remedy = "raw numbers without names (of OpenVINO?)", _ORIGINAL
     raise refusal(path, expected=_KINDS, got=got, remedy=remedy)
 
 
@@ -126,6 +116,8 @@ def _foreign(head: bytes, content: memoryview) -> tuple[str, str] | None:
         return "a git-lfs pointer, not the file itself", "run `git lfs pull` where it was cloned"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")) or b"<html" in text[:1024]:
         return "a web page (a failed download?)", "download the file itself, not the page about it"
+    if text.startswith((b"<?xml", b"<net", b"<!doctype")):
+        return "an XML document (of OpenVINO?)", _ORIGINAL
     try:
         sample = bytes(content[:_HEAD_BYTES]).decode(
             "utf-8", "strict" if len(content) <= _HEAD_BYTES else "ignore"
@@ -141,68 +133,27 @@ def _foreign(head: bytes, content: memoryview) -> tuple[str, str] | None:
     return f"text ({short(sample.strip()[:40])!r})", "name the weights file"
 
 
-def _is_xml(head: bytes) -> bool:
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text[:1024]:
-        return False
-    return text.startswith((b"<?xml", b"<net", b"<!doctype", b"\xff\xfe<\0", b"\xfe\xff\0<"))
-
-
-# -- Safetensors ---------------------------------------------------------------------------------------------
-
-
 def _read_safetensors(path: Path, content: memoryview) -> WeightFile:
     """Read a safetensors file; a striate bundle is one whose metadata says so."""
     size = int.from_bytes(content[:8], "little")
     if size > len(content) - 8:
         reason = f"a header of {size:,} bytes where {len(content) - 8:,} are left"
         raise damaged(path, kind="safetensors", reason=reason)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            names = list(json.loads(bytes(content[8 : 8 + size])))
-            tensors = {name: file.get_tensor(name).clone() for name in names if name != "__metadata__"}
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        reason = f"a file that safetensors refuses ({short(str(error))})"
-        raise damaged(path, kind="safetensors", reason=reason) from None
-    ours = "striate" in metadata
-    classes, mean = _bundle_facts(metadata) if ours else (None, None)
-    kind: Kind = "striate bundle" if ours else "safetensors"
-    inside = [name for name in tensors if ours and name.startswith(GRAPH_PREFIX)]
+    metadata, mapped = read_safetensors(path)
+    tensors = {name: tensor.clone() for name, tensor in mapped.items()}
+    if "striate" not in metadata:
+        return WeightFile(path=path, kind="safetensors", tensors=tensors, metadata=metadata)
+    header = header_of(path, metadata)
+    inside = [name for name in tensors if name.startswith(GRAPH_PREFIX)]
     graphs = {name.removeprefix(GRAPH_PREFIX): tensors.pop(name).nbytes for name in inside}
+    mean = tuple(255 * level for level in header.preprocessing.mean)
     return WeightFile(
         path=path,
-        kind=kind,
+        kind="striate bundle",
         tensors=tensors,
         metadata=metadata,
-        classes=classes,
-        mean_rgb=mean,
+        classes=header.classes,
+        mean_rgb=(mean[0], mean[1], mean[2]) if len(mean) == 3 else None,
+        header=header,
         graphs=graphs,
     )
-
-
-def _bundle_facts(
-    metadata: dict[str, str],
-) -> tuple[tuple[str, ...] | None, tuple[float, float, float] | None]:
-    """Take class names and mean out of a bundle's metadata; what is not as it should be counts as absent."""
-    try:
-        classes = json.loads(metadata.get("classes", "null"))
-        mean = json.loads(metadata.get("preprocessing", "{}")).get("mean")
-        names = tuple(map(str, classes)) if isinstance(classes, list) else None
-        if isinstance(mean, list) and len(mean) == 3:
-            red, green, blue = (255 * float(one) for one in mean)
-            return names, (red, green, blue)
-        return names, None
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None, None
-
-
-__all__ = ["Kind", "LayerInfo", "WeightFile", "read_weights"]

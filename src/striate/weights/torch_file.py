@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 
 from striate.core.errors import BundleError
+from striate.core.text import short
 from striate.weights.pickle_check import (
     MAX_PICKLE_BYTES,
     BadPickleError,
@@ -25,7 +26,7 @@ from striate.weights.pickle_check import (
     StandInTensor,
     scan,
 )
-from striate.weights.weight_file import WeightFile, damaged, listed, refusal, short
+from striate.weights.weight_file import WeightFile, damaged, listed, refusal
 
 LEGACY_MAGIC: Final = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """What ``torch.save`` wrote first before version 1.6."""

@@ -13,34 +13,11 @@ import numpy.typing as npt
 import torch
 
 from striate.core.errors import BundleError
-from striate.data.source import printable
+from striate.core.text import printable, short
+from striate.weights.bundle import Header
 
-Kind = Literal["striate bundle", "torch", "safetensors", "caffe", "matconvnet", "onnx", "openvino"]
+Kind = Literal["striate bundle", "torch", "safetensors", "caffe", "matconvnet", "onnx"]
 """The file formats, by the program that writes them."""
-
-_LONGEST_NAME = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerInfo:
-    """One layer, as a format with a graph records it.
-
-    Attributes:
-        type: the format's own word (``Convolution``, ``conv``, ``Conv``); Caffe's older words are turned into
-            its current ones.
-        generation: for Caffe ``"V0"``, ``"V1"`` or ``"current"``; empty for the other formats.
-        group: groups of a convolution; 1 where the file says nothing.
-        inputs: names of what it reads.
-        outputs: names of what it writes.
-        settings: what else is recorded (stride, pad), as text.
-    """
-
-    type: str
-    generation: str = ""
-    group: int = 1
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +29,12 @@ class WeightFile:
         kind: its format, by content.
         tensors: every tensor, on the CPU, in the file's number format, under the file's own names and in its
             order. Whole-number tensors (``num_batches_tracked``) are among them.
-        layers: layers by name, for formats that have a graph.
+        layers: names of the layers in the order in which they run, of Caffe and MatConvNet.
         notes: what was unwrapped, renamed or passed over, one phrase each.
         mean_rgb: mean of the training images per channel, red first, 0..255; None if the file holds none.
         classes: class names in the order of the outputs, or None.
         metadata: other short facts, as text.
+        header: what a striate bundle says, checked; None for other files.
         graphs: of a striate bundle, the files that were made from its weights for another program
             (``Bundle.graphs``): bytes of each, by name.
     """
@@ -64,11 +42,12 @@ class WeightFile:
     path: Path
     kind: Kind
     tensors: dict[str, torch.Tensor]
-    layers: dict[str, LayerInfo] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     mean_rgb: tuple[float, float, float] | None = None
     classes: tuple[str, ...] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    header: Header | None = None
     graphs: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,11 +59,6 @@ def refusal(path: Path, *, expected: str, got: str, remedy: str) -> BundleError:
 def damaged(path: Path, *, kind: str, reason: str) -> BundleError:
     """Make the one-line error for a file of a known kind that is cut off or altered."""
     return refusal(path, expected=f"a whole {kind} file", got=reason, remedy="copy or download it again")
-
-
-def short(name: str) -> str:
-    """Write a name that comes from a file as a printable phrase of bounded length, for messages and notes."""
-    return printable(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}...")
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

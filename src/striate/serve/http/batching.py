@@ -1,8 +1,8 @@
 """Dynamic batching: images of many requests go through the network together.
 
-Threads decode, other threads run the network. A batch takes whatever is ready, at most ``batch_images``; it
-waits for more only while more are being decoded, and no longer than ``wait_ms``. A lone image waits for
-nobody. What is in memory is bounded: ``3 x batch_images`` decoded images; the encoded ones are the caller's.
+Some threads decode, others run the network. A batch takes what is ready, at most ``batch_images``; it waits
+for more only while more are being decoded, and no longer than ``wait_ms``. A single image does not wait.
+Memory is bounded: ``3 x batch_images`` decoded images; the encoded ones are the caller's.
 """
 
 import threading
@@ -23,7 +23,7 @@ from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.serve.engine import Engine
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""What the service decodes: the formats that cameras and browsers make, for strangers may send anything."""
+"""What the service decodes: what cameras and browsers make. Anybody may send anything."""
 
 _AHEAD = 3  # batches of decoded images that may wait
 
@@ -61,14 +61,14 @@ class Batcher:
             max_pixels: larger images are refused before they are decoded.
             wait_ms: how long a batch waits for images that are being decoded, at least 0.
             decoders: threads that decode; None takes one for each core.
-            runners: threads that run the network, so many batches at once; None takes one for each core.
-            ran: told the number of images and the seconds of every batch, by the thread that ran it.
+            runners: threads that run the network, one batch each; None takes one for each core.
+            ran: called with the number of images and the seconds of every batch, by the thread that ran it.
 
         Raises:
-            UsageError: a number below what makes sense.
+            UsageError: a number out of range.
         """
         if wait_ms < 0 or min(decoders or 1, runners or 1) < 1:
-            raise UsageError(f"expected a wait of at least 0 ms and 1 thread, got {wait_ms:g} ms")
+            raise UsageError(f"expected `wait_ms` of at least 0 and 1 thread, got {wait_ms:g} ms")
         self.batch_images = engine.batch_images
         self._engine = engine
         self._preprocessing = preprocessing
@@ -93,7 +93,7 @@ class Batcher:
         return len(self._encoded) + self._decoding + len(self._decoded) + self._running
 
     def submit(self, data: bytes, file: str) -> "Future[NDArray[np.float32]]":
-        """Put an image into the queue; images come out in about the order in which they went in.
+        """Queue an image; images leave the queue in about the order in which they came in.
 
         Args:
             data: the encoded image.
@@ -132,7 +132,7 @@ class Batcher:
                 self._decoding -= 1
                 if pixels is not None:
                     self._decoded.append((job, pixels))
-                self._can_run.notify_all()  # the last image of a batch may have been a broken one
+                self._can_run.notify_all()  # the last image of a batch may have been broken
 
     def _next_encoded(self) -> _Job | None:
         room = _AHEAD * self.batch_images
@@ -146,7 +146,7 @@ class Batcher:
                 self._can_decode.wait()
 
     def _decode(self, job: _Job) -> NDArray[np.uint8] | None:
-        """Decode, resize and crop; a broken image gets its answer here."""
+        """Decode, resize and crop; a broken image gets its error here."""
         if job.answer.cancelled():
             return None
         try:
@@ -157,7 +157,7 @@ class Batcher:
             # Without a name: formats that are known by their extension alone are not taken.
             decoded = decode_sized(job.data, file="", min_side_px=side, max_pixels=self._max_pixels)
             return to_pixels(decoded.pixels, self._preprocessing)
-        except BaseException as error:  # a thread must live on, whatever a decoder met with
+        except BaseException as error:  # the thread must survive whatever a decoder raises
             _fail(job, error)
             return None
         finally:
@@ -170,7 +170,7 @@ class Batcher:
             started = time.perf_counter()
             try:
                 logits = self._engine.logits(np.stack([pixels for _, pixels in batch]))
-            except BaseException as error:  # the clients get it; the service goes on
+            except BaseException as error:  # the clients get it; the service continues
                 for job, _ in batch:
                     _fail(job, error)
             else:
@@ -182,7 +182,7 @@ class Batcher:
             self._ran(len(batch), time.perf_counter() - started)
 
     def _next_batch(self) -> list[tuple[_Job, NDArray[np.uint8]]]:
-        """Wait for images; an empty batch means that there will be none any more."""
+        """Wait for images; an empty batch means that no more will come."""
         with self._can_run:
             while True:
                 while not self._decoded:

@@ -1,4 +1,4 @@
-"""How much a client may ask of the service, and for how long it may keep it waiting."""
+"""How much a client may send to the service, and how long it may take."""
 
 from dataclasses import dataclass, fields
 
@@ -6,31 +6,20 @@ from striate.core.errors import UsageError
 
 MB = 1_000_000
 
-_OPTIONS = {
-    "request_mb": "--max-request-mb",
-    "request_images": "--max-images",
-    "pixels": "--max-pixels",
-    "queue_requests": "--queue",
-    "held_mb": "--max-held-mb",
-    "connections": "--connections",
-    "upload_s": "--upload-timeout-s",
-    "wait_s": "--timeout-s",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of the service; every one is above 0.
+    """Limits of the service; all are above 0.
 
     Attributes:
         request_mb: the largest body of one request, in MB (1,000,000 bytes).
         request_images: the most images in one request.
         pixels: the largest width x height of an image, read from its header before it is decoded.
-        queue_requests: how many requests may wait for their answer; one more is refused.
+        queue_requests: how many requests may wait for a response; one more is refused.
         held_mb: how many MB of bodies may be in memory, of all requests together; more are refused.
         connections: how many connections may be open.
         upload_s: how long a client may take to send the head of a request, and again its body.
-        wait_s: how long a request that has come in may wait for its answer.
+        wait_s: how long a request that has come in may wait for its response.
     """
 
     request_mb: float = 16.0
@@ -47,11 +36,10 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 < value < float("inf"):
-                raise UsageError(f"expected {_OPTIONS[field.name]} above 0 and finite, got {value}")
+                raise UsageError(f"expected `{field.name}` above 0 and finite, got {value}")
         if self.held_mb < self.request_mb:
             raise UsageError(
-                "expected --max-held-mb of at least --max-request-mb,"
-                f" got {self.held_mb:g} and {self.request_mb:g}"
+                f"expected `held_mb` of at least `request_mb`, got {self.held_mb:g} and {self.request_mb:g}"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus's words."""
+"""What the service counts, for Prometheus."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ class Measures:
     """The counters of one service; nothing is registered outside of it.
 
     Attributes:
-        requests: by page and status; every request that got an answer.
+        requests: by page and status; every request that got a response.
         refusals: of ``POST /predict`` by reason.
         images: by what became of them, ``answered`` or ``broken``.
-        request_seconds: from the head of a ``POST /predict`` to its answer.
+        request_seconds: from the head of a ``POST /predict`` to its response.
         batch_images: images in a batch.
         engine_seconds: of one batch in the network.
     """
@@ -51,12 +51,12 @@ class Measures:
         ProcessCollector(registry=self._registry)
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """Show a number that is asked for when someone looks.
+        """Publish a number that is read when the page is requested.
 
         Args:
             name: in Prometheus.
             words: what it is.
-            value: gives it.
+            value: returns it.
         """
         Gauge(name, words, registry=self._registry).set_function(value)
 

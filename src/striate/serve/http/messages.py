@@ -1,4 +1,4 @@
-"""What the service's answers look like, for its OpenAPI description."""
+"""The service's responses, for its OpenAPI description."""
 
 from typing import Any
 

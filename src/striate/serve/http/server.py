@@ -1,4 +1,4 @@
-"""Running the service: the socket, patience with slow clients, and a graceful stop."""
+"""Running the service: the socket, timeouts for slow clients, and a graceful stop."""
 
 import asyncio
 import errno
@@ -13,73 +13,83 @@ import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from striate.core.choices import EngineChoice
+from striate.core.compute import Compute
 from striate.core.errors import UsageError
-from striate.serve.engine import Engine
+from striate.core.progress import Progress, silent
+from striate.serve.engine import Engine, engine_for
 from striate.serve.http.limits import Limits
 from striate.serve.http.service import Service, make_app
 from striate.weights.bundle import Bundle
+from striate.weights.open import NetworkChoice, open_network
 
 _KEEP_ALIVE_S = 5
 _LARGEST_PORT = 65535
 
 
 def serve(
-    engine: Engine,
-    bundle: Bundle,
+    network: NetworkChoice,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    limits: Limits | None = None,
-    topk: int = 5,
+    engine: EngineChoice = "auto",
+    compute: Compute = Compute(),
+    limits: Limits = Limits(),
+    top: int = 5,
     wait_ms: float = 2.0,
-    threads: int | None = None,
-    ready: Callable[[str], None] = lambda url: None,
+    ready: Callable[[str, Engine], None] = lambda url, engine: None,
+    progress: Progress = silent,
 ) -> bool:
     """Serve a network until SIGTERM or SIGINT, then answer what has come in and return.
 
     While it stops, new requests are refused with 503. A second signal ends it at once.
 
     Args:
-        engine: of ``open_engine`` for this bundle; it stays open.
-        bundle: gives classes, preprocessing and temperature.
+        network: a bundle, a run folder, an open network, or a name (random weights).
         host: the address to listen on.
         port: 0 takes any free one.
-        limits: None takes the defaults.
-        topk: classes in an answer unless the client says otherwise, at least 1.
+        engine: see ``open_engine``.
+        compute: see ``open_engine``; ``threads`` also decode.
+        limits: what clients may send.
+        top: classes in a response unless the client says otherwise, at least 1.
         wait_ms: how long a batch waits for images that are being decoded.
-        threads: that decode; None takes one for each core.
-        ready: told the address when requests are taken.
+        ready: gets the address and the engine when requests are taken.
+        progress: see ``open_engine``.
 
     Returns:
         Whether every request that had come in was answered; False after a second signal.
 
     Raises:
-        UsageError: the address can't be listened on, or a number makes no sense.
+        UsageError: the address can't be listened on, or a number is out of range.
+        BundleError: the bundle is damaged.
     """
-    limits = limits or Limits()
-    listening = listen(host, port)
-    try:
-        warm_up(engine, bundle)
-        service = Service(engine, bundle, limits=limits, topk=topk, wait_ms=wait_ms, threads=threads)
-    except BaseException:
-        listening.close()
-        raise
-    server = Server(service, lambda: ready(url_of(listening)))
-    server.run(sockets=[listening])  # closes the socket
-    if server.force_exit:
-        return False
-    service.close()
-    return True
+    opened = open_network(network)
+    with engine_for(opened, engine=engine, compute=compute, progress=progress) as running:
+        listening = listen(host, port)
+        try:
+            warm_up(running, opened.bundle)
+            service = Service(
+                running, opened.bundle, limits=limits, top=top, wait_ms=wait_ms, threads=compute.threads
+            )
+        except BaseException:
+            listening.close()
+            raise
+        server = Server(service, lambda: ready(url_of(listening), running))
+        server.run(sockets=[listening])  # closes the socket
+        if server.force_exit:
+            return False
+        service.close()
+        return True
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port.
+    """Open a port.
 
     Raises:
-        UsageError: it is taken or not allowed, or the address is not this machine's.
+        UsageError: it is in use or not allowed, or the address is not this machine's.
     """
     if not 0 <= port <= _LARGEST_PORT:
-        raise UsageError(f"expected --port of 0 to {_LARGEST_PORT}, got {port}")
+        raise UsageError(f"expected `port` of 0 to {_LARGEST_PORT}, got {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -87,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
         number = getattr(error, "errno", None)
         known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and number
         words = os.strerror(number) if known and number else str(getattr(error, "strerror", error))
-        other = "--port (0: any free one)" if number in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        other = "`port` (0: any free one)" if number in (errno.EADDRINUSE, errno.EACCES) else "`host`"
         raise UsageError(
             f"can't listen on {host or repr(host)} port {port} ({words.lower()}): try another {other}"
         ) from None
@@ -105,14 +115,14 @@ def is_local(host: str) -> bool:
 
 
 def warm_up(engine: Engine, bundle: Bundle) -> None:
-    """Run the network on batches of 1, 2, 4 ... blank images, so that the first client need not wait."""
+    """Run the network on batches of 1, 2, 4 ... blank images, so that the first client does not wait."""
     taken, most = bundle.preprocessing, engine.batch_images
     for images in (*(2**k for k in range(most.bit_length()) if 2**k < most), most):
         engine.logits(np.zeros((images, taken.height_px, taken.width_px, taken.channels), np.uint8))
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with a graceful stop: refuse what is new, answer what is there, then close the door."""
+    """Uvicorn with a graceful stop: refuse new requests, answer those that have come in, then close."""
 
     def __init__(self, service: Service, ready: Callable[[], None] = lambda: None) -> None:
         """Prepare to run a service.
@@ -141,13 +151,13 @@ class Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
+        """Listen, then call ``ready``."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop at the first signal; end at once at the second."""
+        """Start to stop at the first signal; end at once at the second."""
         if self._service.stopping:
             self.should_exit = self.force_exit = True
             logging.getLogger("uvicorn.error").setLevel(
@@ -156,26 +166,26 @@ class Server(uvicorn.Server):
         self._service.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        """Leave the loop when the last request has its answer."""
+        """Leave the loop after the last response."""
         if self._service.stopping and not self._service.active:
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """Make uvicorn's connections impatient.
+    """Give uvicorn's connections timeouts.
 
     Uvicorn waits for ever for the head of a request, for a body that nobody reads any more, and for a client
-    that does not take its answer. Here each of these ends after ``limits.upload_s``. The body of a request
+    that does not take its response. Here each of these ends after ``limits.upload_s``. The body of a request
     that is being read has its own limit (``upload.Body``).
     """
 
-    class Impatient(H11Protocol):
+    class WithTimeouts(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # Head and body of an answer are two packets: without this the second waits 40 ms for the client.
+            # Head and body of a response are two packets: without this the second waits 40 ms for the client.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self.connections) > limits.connections:
                 transport.write(_bare(503, "too many connections: try again in a second"))
@@ -217,11 +227,11 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             else:
                 self.transport.abort()
 
-    return Impatient
+    return WithTimeouts
 
 
 def _bare(status: int, words: str) -> bytes:
-    """Write an answer for a connection that never came to a request."""
+    """Write a response for a connection that never sent a whole request."""
     body = json.dumps({"error": words}).encode()
     head = {408: "408 Request Timeout", 503: "503 Service Unavailable\r\nRetry-After: 1"}[status]
     return (

@@ -1,4 +1,4 @@
-"""The service itself: what happens to a request, and the pages there are."""
+"""The service: how a request is handled, and the pages."""
 
 import asyncio
 import time
@@ -24,10 +24,10 @@ from striate.serve.http.measures import CONTENT_TYPE, Measures
 from striate.serve.http.messages import PREDICT_BODY, PREDICT_STATUSES, Answer, Health, Info
 from striate.serve.http.page import api_page, front_page
 from striate.serve.http.upload import Body, ClientGoneError, HeldBytes, Refusal, Upload
-from striate.serve.predict import check_topk, rank
+from striate.serve.predict import check_top, rank
 from striate.weights.bundle import Bundle
 
-_CLIENT_GONE = 499  # nginx's number; nobody receives it, the measures count it
+_CLIENT_GONE = 499  # nginx's status; nobody receives it, the metrics count it
 _RETRY_AFTER_S = 1
 
 _Message = MutableMapping[str, Any]
@@ -35,13 +35,13 @@ _App = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message
 
 
 class Service:
-    """Predictions requests with one network.
+    """Answers requests with one network.
 
     Attributes:
         bundle: what is served.
-        limits: what clients may ask.
-        topk: classes in an answer unless the client says otherwise.
-        measures: what was counted.
+        limits: what clients may send.
+        top: classes in a response unless the client says otherwise.
+        measures: the counters.
         stopping: whether new requests are refused.
         active: requests to predict that are being read or answered.
     """
@@ -51,8 +51,8 @@ class Service:
         engine: Engine,
         bundle: Bundle,
         *,
-        limits: Limits | None = None,
-        topk: int = 5,
+        limits: Limits = Limits(),
+        top: int = 5,
         wait_ms: float = 2.0,
         threads: int | None = None,
     ) -> None:
@@ -61,18 +61,18 @@ class Service:
         Args:
             engine: of ``open_engine`` for this bundle; it stays open when this is closed.
             bundle: gives classes, preprocessing and temperature.
-            limits: None takes the defaults.
-            topk: at least 1.
+            limits: what clients may send.
+            top: classes in a response unless the client says otherwise, at least 1.
             wait_ms: how long a batch waits for images that are being decoded.
             threads: that decode; None takes one for each core.
 
         Raises:
-            UsageError: ``topk``, ``wait_ms`` or ``threads`` make no sense.
+            UsageError: ``top``, ``wait_ms`` or ``threads`` is out of range.
         """
-        check_topk(topk)
+        check_top(top)
         self.bundle = bundle
-        self.limits = limits or Limits()
-        self.topk = topk
+        self.limits = limits
+        self.top = top
         self.measures = Measures()
         self.stopping = False
         self.active = 0
@@ -110,7 +110,7 @@ class Service:
         try:
             if self.stopping:
                 raise Refusal(503, "stopping", "the service is stopping: try again in a second")
-            self._refuse_if_full()  # before the body is read: the cheapest place
+            self._refuse_if_full()  # before the body is read, which costs least
             uploads = await body.uploads()
             if not uploads:
                 raise Refusal(422, "body", "expected at least one image, got an empty body")
@@ -129,7 +129,7 @@ class Service:
             body.give_back()
             self.active -= 1
         self.measures.request_seconds.observe(time.perf_counter() - started)
-        images = [self._record(*one, topk or self.topk) for one in zip(uploads, answers, strict=True)]
+        images = [self._record(*one, topk or self.top) for one in zip(uploads, answers, strict=True)]
         broken = sum(image["error"] is not None for image in images)
         self.measures.images.labels("answered").inc(len(images) - broken)
         self.measures.images.labels("broken").inc(broken)
@@ -151,7 +151,7 @@ class Service:
             "engine": engine.name,
             "precision": engine.precision,
             "batch_images": engine.batch_images,
-            "topk": self.topk,
+            "topk": self.top,
             "limits": asdict(self.limits),
             "versions": versions,
             "trained_with": {name: str(number) for name, number in bundle.versions.items()},
@@ -164,7 +164,7 @@ class Service:
     async def _answers(
         self, uploads: list[Upload], body: Body
     ) -> list[NDArray[np.float32] | BrokenImageError]:
-        """Wait for the logits of some images; give up when it takes too long or the client is gone."""
+        """Wait for the logits of some images; stop when it takes too long or the client is gone."""
         answers = asyncio.gather(
             *(asyncio.wrap_future(self._batcher.submit(one.data, one.file)) for one in uploads),
             return_exceptions=True,
@@ -181,7 +181,7 @@ class Service:
                 )
         finally:
             gone.cancel()
-            answers.cancel()  # images that still wait are dropped; without effect on answers that are there
+            answers.cancel()  # images that still wait are dropped; finished ones are not affected
         found: list[NDArray[np.float32] | BrokenImageError] = []
         for one in answers.result():
             if isinstance(one, BaseException) and not isinstance(one, BrokenImageError):
@@ -190,13 +190,13 @@ class Service:
         return found
 
     def _record(
-        self, upload: Upload, answer: NDArray[np.float32] | BrokenImageError, topk: int
+        self, upload: Upload, answer: NDArray[np.float32] | BrokenImageError, top: int
     ) -> dict[str, Any]:
         if isinstance(answer, BrokenImageError):
             return {"file": upload.file, "predictions": [], "error": answer.reason}
         if not np.isfinite(answer).all():
             return {"file": upload.file, "predictions": [], "error": "the network gave no finite numbers"}
-        ranked = rank(answer, self.bundle, topk)
+        ranked = rank(answer, self.bundle, top)
         predictions = [{"class": name, "probability": round(p, 6)} for name, p in ranked]
         return {"file": upload.file, "predictions": predictions, "error": None}
 
@@ -227,7 +227,7 @@ def make_app(service: Service) -> FastAPI:
     async def predict(
         request: Request,
         topk: Annotated[
-            int | None, Query(ge=1, description=f"How many classes to name; {service.topk} if not given.")
+            int | None, Query(ge=1, description=f"How many classes to name; {service.top} if not given.")
         ] = None,
     ) -> Response:
         return await service.predict(request, topk)
@@ -298,7 +298,7 @@ def make_app(service: Service) -> FastAPI:
 
 
 def printable_net(bundle: Bundle) -> str:
-    """Name a bundle's network in one line; one that carries its own text has no name."""
+    """Name a bundle's network in one line; one that was written in the notation has no name."""
     return bundle.net if "\n" not in bundle.net and len(bundle.net) <= 60 else "a network of your own"
 
 
@@ -309,7 +309,7 @@ class PlainMetrics(Response):
 
 
 class _Counted:
-    """Counts every answer by page and status."""
+    """Counts every response by page and status."""
 
     _PAGES = frozenset({"/", "/predict", "/health", "/info", "/metrics", "/docs", "/openapi.json"})
 

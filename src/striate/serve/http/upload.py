@@ -1,6 +1,6 @@
 """Reading the images of a request: into memory only, and never more than the limits allow.
 
-The limits hold while the body comes in: a client that sends too much or too slowly is told so at once.
+The limits hold while the body comes in: a client that sends too much or too slowly is refused at once.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Refusal(Exception):
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its answer."""
+    """The client closed the connection before its response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Upload:
     """One image of a request.
 
     Attributes:
-        file: its name for the answer, at most 200 printable characters without folders; it is never opened.
+        file: its name for the response, at most 200 printable characters without folders; it is never opened.
         data: its bytes.
     """
 
@@ -139,7 +139,7 @@ class Body:
             pass
 
     def give_back(self) -> None:
-        """Say that the bytes are not in memory any more."""
+        """Report that the bytes have left memory."""
         self._held.give_back(self._size)
         self._size = 0
 
@@ -244,7 +244,7 @@ class _Form:
 
 
 def file_name(given: str) -> str:
-    """Make what a client calls a file fit for an answer: no folders, printable, at most 200 characters.
+    """Make a client's name of a file fit for a response: no folders, printable, at most 200 characters.
 
     Args:
         given: anything.

@@ -127,11 +127,10 @@ def optional_keys(net: nn.Module) -> frozenset[str]:
 
 def network_in(file: WeightFile) -> NetEntry | None:
     """Return the network that a bundle names; None for other files and for networks that are unknown."""
-    reference = file.metadata.get("net", "")
-    if file.kind != "striate bundle" or reference.endswith(".net"):  # a name in a file opens no other file
+    if file.header is None or file.header.net.endswith(".net"):  # a name in a file opens no other file
         return None
     try:
-        return nets.find(reference)
+        return nets.find(file.header.net)
     except UsageError:
         return None
 
@@ -147,7 +146,7 @@ def guess(file: WeightFile) -> tuple[str, ...]:
         the stride in the 3x3 convolution, so ``resnet50_v1_5`` comes before ``resnet50``. For a bundle, the
         network that it names, unless that is one that its user wrote (see ``network_in``).
     """
-    if file.kind == "striate bundle":
+    if file.header is not None:
         entry = network_in(file)
         return (entry.name,) if entry is not None and entry.notation is None else ()
     likely = _likely(file)
@@ -155,7 +154,7 @@ def guess(file: WeightFile) -> tuple[str, ...]:
     if not likely and file.kind in ("torch", "safetensors"):  # striate's own names? all networks take seconds
         shapes = {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
         found = [net for net in nets.NETS if _fits(shapes, net)]
-    if set(found) == {"alexnet_caffe", "caffenet"} and _pools_first(file):
+    if set(found) == {"alexnet_caffe", "caffenet"} and _pools_first(file.layers):
         found.reverse()
     return tuple(dict.fromkeys(found))  # a ResNet's names are torchvision's and timm's alike
 
@@ -268,7 +267,6 @@ def _training_only(net: nn.Module) -> tuple[str, ...]:
     return tuple(getattr(net, "training_only", ()))
 
 
-def _pools_first(file: WeightFile) -> bool:
-    """Tell CaffeNet, which pools before it normalises, from Caffe's AlexNet, which has the same tensors."""
-    order = list(file.layers)
+def _pools_first(order: tuple[str, ...]) -> bool:
+    """Distinguish CaffeNet, which pools before it normalises, from Caffe's AlexNet of the same tensors."""
     return "pool1" in order and "norm1" in order and order.index("pool1") < order.index("norm1")

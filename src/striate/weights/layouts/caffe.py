@@ -1,6 +1,6 @@
-"""Caffe's ``.caffemodel``: tensors by layer, ``conv1.0`` (weights) and ``conv1.1`` (bias), for BGR pictures.
+"""Caffe's ``.caffemodel``: tensors by layer, ``conv1.0`` (weights) and ``conv1.1`` (bias), for BGR images.
 
-striate's networks take RGB, so the first convolution's input channels are turned round. Fully connected
+striate's networks take RGB, so the first convolution's input channels are reversed. Fully connected
 layers may come in Caffe's old ``1 x 1 x out x in``, and biases with leading axes of one.
 """
 
@@ -116,10 +116,10 @@ def notes(net: str) -> tuple[str, ...]:
 
 
 def mean_notes(net: str) -> tuple[str, ...]:
-    """Say where the pictures, or the way that they are read, can't be the authors' own."""
+    """Say where the images, or the way that they are read, can't be the authors' own."""
     if net in _ALEXNETS:
         return (
-            "the authors stretch pictures to 256x256 px before the crop; here the shorter side becomes"
+            "the authors stretch images to 256x256 px before the crop; here the shorter side becomes"
             " 256 px, so that objects keep their shape",
             _NO_MEAN_IMAGE,
         )
@@ -132,9 +132,9 @@ def mean_notes(net: str) -> tuple[str, ...]:
     return (_NO_MEAN_IMAGE,) if net == "nin_imagenet" else ()
 
 
-_TURNED = "the input channels of the first convolution were turned round, so that the network takes RGB"
+_TURNED = "the input channels of the first convolution were reversed, so that the network takes RGB"
 _NO_MEAN_IMAGE = (
-    "the authors subtract a mean picture; here one mean for each channel is subtracted"
+    "the authors subtract a mean image; here one mean for each channel is subtracted"
     " (123, 117, 104 where the file gives none)"
 )
 
@@ -173,7 +173,7 @@ def _is_batch_norm(layer: str) -> bool:
 
 
 def _average(tensors: dict[str, Tensor], layer: str) -> None:
-    """Divide the sums of means and variances by their number; a number of 0 stands for no sums at all."""
+    """Divide the sums of means and variances by their number; a number of 0 means no sums at all."""
     number = tensors.pop(f"{layer}.2")
     if number.numel() != 1:
         raise BundleError(

@@ -9,7 +9,7 @@ from torch import Tensor
 from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
 
-Format = Literal["striate", "torchvision", "timm", "caffe", "matconvnet"]
+Format = Literal["striate", "torchvision", "timm", "cifar", "caffe", "matconvnet"]
 MeanRgb = tuple[float, float, float]
 
 WEIGHT_BIAS = ("weight", "bias")
@@ -113,7 +113,7 @@ def flat_rows(weight: Tensor) -> Tensor:
 
 
 def scaled_resize_px(resize_px: int, crop_px: int, input_px: int) -> int:
-    """Scale a published resize to another input side, so that the same part of the picture is seen."""
+    """Scale a published resize to another input side, so that the same part of the image is seen."""
     return round(resize_px * input_px / crop_px)
 
 

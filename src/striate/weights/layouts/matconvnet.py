@@ -1,6 +1,6 @@
 """MatConvNet's ``.mat`` models of the SimpleNN kind: ``conv1_1.0`` (filters) and ``conv1_1.1`` (biases).
 
-They were made from Caffe's, with pictures in RGB already and fully connected layers as convolutions over the
+They were made from Caffe's, with images in RGB already and fully connected layers as convolutions over the
 whole map.
 """
 
@@ -65,7 +65,7 @@ def preprocessing(net: str, input_px: int, mean_rgb: MeanRgb | None) -> Preproce
     Args:
         net: striate's name.
         input_px: side of the network's input.
-        mean_rgb: the file's ``averageImage`` (of a whole picture, its mean); None for the published one.
+        mean_rgb: the file's ``averageImage`` (of a whole image, its mean); None for the published one.
     """
     caffes = caffe.preprocessing(net, input_px, mean_rgb)
     return replace(caffes, interpolation="bicubic") if net in _ALEXNETS else caffes

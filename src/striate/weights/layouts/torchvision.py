@@ -10,7 +10,7 @@ from typing import Final
 from torch import Tensor
 
 from striate.core.errors import UsageError
-from striate.data.preprocess import Preprocessing
+from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from striate.weights.layouts.layout import (
     BATCH_NORM,
     Layout,
@@ -19,9 +19,6 @@ from striate.weights.layouts.layout import (
     scaled_resize_px,
     tensors_of,
 )
-
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 VGG_BLOCKS: Final = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -104,7 +101,7 @@ def notes(net: str) -> tuple[str, ...]:
 def preprocessing(net: str, input_px: int, mean_rgb: MeanRgb | None = None) -> Preprocessing:
     """Return what torchvision's first weights of ``net`` expect: shorter side 256, centre 224, bilinear.
 
-    GoogLeNet's weights expect values in [-1, 1]. Other input sides see the same part of the picture.
+    GoogLeNet's weights expect values in [-1, 1]. Other input sides see the same part of the image.
     """
     inception = net == "googlenet_tv"
     return Preprocessing(
