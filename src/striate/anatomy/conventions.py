@@ -198,12 +198,12 @@ def _sum(anatomy: Anatomy, rule: Callable[[Layer, int], int]) -> int:
 
 
 def _is_module(layer: Layer) -> bool:
-    """Tell a module from a functional call, whose kind is the operation's name in small letters."""
+    """Whether a row is a module; a functional call's kind is the operation's name in small letters."""
     return layer.kind[:1].isupper()
 
 
 def _multiplied(layer: Layer) -> int:
-    """Count the multiply-adds that are done: a kernel laid out in full counts in full, its zeros too."""
+    """Count the multiply-adds that are done: a dense kernel counts in full, its zeros too."""
     product = layer.im2col
     if product is None:
         return layer.macs

@@ -127,7 +127,7 @@ def ledger(anatomy: Layers, name: str = "lecture", *, batch_images: int = 1) -> 
 
 
 def is_batch_norm(layer: Layer) -> bool:
-    """Tell whether a row is batch normalisation, module or function."""
+    """Whether a row is batch normalisation, module or function."""
     return layer.role == "norm" and "batch" in layer.kind.lower()
 
 

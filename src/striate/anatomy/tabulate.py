@@ -51,7 +51,7 @@ def tabulate(
 
 
 def covers_image(layer: Layer, input_shape: tuple[int, int, int]) -> bool:
-    """Tell whether every unit of a row sees the whole image."""
+    """Whether every unit of a row sees the whole image."""
     if layer.field is None:
         return False
     grid = layer.output[-2:] if len(layer.output) >= 3 else (1, 1)

@@ -1,9 +1,8 @@
 """Networks written the way the lectures write them: text to value, value to text, value to network.
 
-The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value, in five steps: ``scan``
-(lines and tokens), ``lines`` (what each line is), ``forms`` and ``pattern`` (drafts of layers), ``naming``
-(labels and the activations that slides leave out), ``checking`` (sizes and claims). ``EXAMPLES`` is a folder
-of texts.
+The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value: ``text`` (lines and
+tokens), ``phrases`` and ``forms`` or ``pattern`` (drafts of layers), ``checking`` (names, the activations that
+slides leave out, sizes and claims), ``parsing`` (all of it in order). ``EXAMPLES`` is a folder of texts.
 """
 
 from pathlib import Path

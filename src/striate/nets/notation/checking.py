@@ -55,13 +55,15 @@ def add_activations(drafts: Sequence[Draft], rule: Rule | None) -> list[Draft]:
     Raises:
         UsageError: the text has both an activation and a line ACTIVATION that asks for one.
     """
-    written = next((draft for draft in drafts if isinstance(draft.layer, Activation)), None)
+    written = next(
+        ((draft.spot, draft.layer) for draft in drafts if isinstance(draft.layer, Activation)), None
+    )
     implied = Activation(label="unnamed") if rule is None else rule.activation
     if written is not None:
         if rule is not None and rule.activation is not None:
-            raise written.spot.refuse(
+            raise written[0].refuse(
                 f"expected no activation beside ACTIVATION of line {rule.spot.line},"
-                f" got {_kind(written.layer)}: leave one of the two out"
+                f" got {written[1].kind.upper()}: leave one of the two out"
             )
         return list(drafts)
     if implied is None:
@@ -85,7 +87,7 @@ def name_layers(drafts: Sequence[Draft]) -> list[Draft]:
     """Give every layer its label.
 
     Raises:
-        UsageError: a written label stands twice, or can't be one.
+        UsageError: a written label occurs twice, or can't be one.
     """
     places: dict[str, Draft] = {}
     for draft in drafts:
@@ -173,11 +175,6 @@ class _Names:
         return f"{stem}{number}"
 
 
-def _kind(layer: Layer) -> str:
-    assert isinstance(layer, Activation)
-    return layer.kind.upper()
-
-
 def check_volumes(input_shape: tuple[int, int, int], drafts: Sequence[Draft]) -> None:
     """Check that every layer fits what is before it, and every volume and number of weights that is claimed.
 
@@ -209,7 +206,7 @@ def check_weightless(items: Sequence[Item]) -> None:
     """Check that the input and the settings claim no weights.
 
     Args:
-        items: everything that the text says; its layers are passed over.
+        items: everything that the text says; its layers are ignored.
 
     Raises:
         UsageError: ``params:`` of another number than 0, with its place.

@@ -58,7 +58,7 @@ def make_draft(kind: str, number: str, clauses: Clauses, spot: Spot, *, drawn: b
     Args:
         kind: a key of ``FORMS``.
         number: the number of its label, "" for none.
-        clauses: what stands behind its name, with at most one count.
+        clauses: what follows its name, with at most one count.
         spot: its place.
         drawn: whether it is written as in VGG's tables, where a convolution keeps the size.
 
@@ -290,7 +290,7 @@ def _read_dashed(
 
 
 def _read_label(tokens: list[Token], position: int) -> tuple[str | None, int]:
-    """Read a label that stands before the kind of its layer: ``C1: CONV 6 5x5``."""
+    """Read a label before the kind of its layer: ``C1: CONV 6 5x5``."""
     if tokens[position].kind != "word" or not tokens[position + 1].is_mark(":"):
         return None, position
     behind = position + 2

@@ -172,8 +172,8 @@ def parse(text: str, *, name: str = "net") -> Notation:
     The network is not built: sizes and counts come from arithmetic.
 
     Args:
-        text: at most 100,000 signs; ``docs/notation.md`` lists the forms.
-        name: the network's name, at most 100 printable signs; errors start with it.
+        text: at most 100,000 characters; ``docs/notation.md`` lists the forms.
+        name: the network's name, at most 100 printable characters; errors start with it.
 
     Returns:
         The network as a value.

@@ -36,7 +36,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _With:
-    """What stands behind ``with``: the numbers for the letters, and the clauses for kinds of layers."""
+    """What follows ``with``: the numbers for the letters, and the clauses for kinds of layers."""
 
     letters: dict[str, int]
     kinds: dict[str, tuple[str, Clauses, Spot]]
@@ -68,7 +68,7 @@ def expand_pattern(tokens: list[Token]) -> list[Item]:
     """Write a pattern out.
 
     Args:
-        tokens: the pattern and what stands behind ``with``.
+        tokens: the pattern and what follows ``with``.
 
     Returns:
         Drafts of layers in order; the scores last, if the pattern ends in SOFTMAX.

@@ -178,7 +178,7 @@ class Phrase:
 
 
 def read_phrase(tokens: list[Token], start: int) -> Phrase | None:
-    """Read the words of a layer, the longest that fit; a hyphen may stand between two of them."""
+    """Read the words of a layer, the longest that fit; a hyphen may join two of them."""
     found = None
     words: list[str] = []
     position = start
@@ -216,7 +216,7 @@ def suggest(token: Token) -> str:
 
 @dataclass(slots=True)
 class Clauses:
-    """What the clauses say, as written; ``places`` says where each kind of clause stands."""
+    """What the clauses say, as written; ``places`` says where each kind of clause is."""
 
     counts: list[Token] = field(default_factory=list)
     kernel: tuple[int, ...] = ()
@@ -230,10 +230,10 @@ class Clauses:
     places: dict[str, Spot] = field(default_factory=dict)
 
     def place(self, clause: str, spot: Spot) -> None:
-        """Note the place of a clause that may stand once.
+        """Note the place of a clause that may occur once.
 
         Raises:
-            UsageError: it stands twice.
+            UsageError: it occurs twice.
         """
         if clause in self.places:
             raise spot.refuse(f"expected one {clause}, got a second one: leave one of them out")
@@ -250,16 +250,16 @@ _CONSTANTS = ("size", "alpha", "beta", "k", "towers")
 
 
 def read_clauses(tokens: list[Token], clauses: Clauses, kind: str, *, many_counts: bool = False) -> None:
-    """Read what stands behind a layer's name, up to the end.
+    """Read what follows a layer's name, up to the end.
 
     Args:
         tokens: the rest of the piece, its end included.
         clauses: filled in.
         kind: the kind of layer, a key of ``FORMS``.
-        many_counts: whether several widths may stand there, as in a pattern.
+        many_counts: whether several widths are allowed, as in a pattern.
 
     Raises:
-        UsageError: a clause that is unknown, stands twice, or does not belong to this kind of layer.
+        UsageError: a clause that is unknown, occurs twice, or does not belong to this kind of layer.
     """
     position = 0
     while tokens[position].kind != "end":

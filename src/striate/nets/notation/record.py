@@ -363,7 +363,7 @@ def misfit(layer: Layer, volume: Volume) -> str | None:
     fitting = [*_fitting_strides(layer, volume), *_fitting_pads(layer, volume)]
     remedy = f"use {' or '.join(fitting)}, or " if fitting else ""
     return (
-        f"{arithmetic(layer, volume)}: {_window(layer)} at stride {_side(layer.stride)} doesn't fit"
+        f"{arithmetic(layer, volume)}: {_window(layer)} at stride {side(layer.stride)} doesn't fit"
         f" {_a(by((volume[1], volume[2])))} input: {remedy}write {rounded} at the end of the line"
     )
 
@@ -435,7 +435,8 @@ def _a(words: str) -> str:
     return f"{'an' if first[0] == '8' or first in ('11', '18') else 'a'} {words}"
 
 
-def _side(pair: Pair) -> str:
+def side(pair: Pair) -> str:
+    """Write one number for equal sides, else ``3x1``."""
     return str(pair[0]) if pair[0] == pair[1] else by(pair)
 
 
@@ -471,7 +472,7 @@ class Notation:
     Two of them are equal where their input and layers are; the name is not compared.
 
     Attributes:
-        name: the network's name, at most 100 printable signs.
+        name: the network's name, at most 100 printable characters.
         input_shape: channels, height and width in pixels.
         layers: the layers in order, each with its own label.
     """
@@ -527,14 +528,14 @@ class Notation:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that can't stand in a message.
+    """Refuse a name that can't be part of a message.
 
     Raises:
-        UsageError: the name is empty, too long or has signs that don't print.
+        UsageError: the name is empty, too long or has characters that don't print.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise UsageError(
-            f"expected a name of 1 to {MAX_NAME} printable signs, got {shorten(name)}: choose another"
+            f"expected a name of 1 to {MAX_NAME} printable characters, got {shorten(name)}: choose another"
         )
 
 

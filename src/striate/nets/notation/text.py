@@ -51,7 +51,7 @@ TokenKind = Literal["number", "size", "word", "mark", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A number, a size (``11x11``), a word or a sign; the last one of a piece is the "end"."""
+    """A number, a size (``11x11``), a word or a mark; the last one of a piece is the "end"."""
 
     kind: TokenKind
     text: str
@@ -63,7 +63,7 @@ class Token:
         return "the end of the line" if self.kind == "end" else shorten(self.text)
 
     def is_mark(self, *marks: str) -> bool:
-        """Whether it is one of these signs."""
+        """Whether it is one of these marks."""
         return self.kind == "mark" and self.text in marks
 
     def is_word(self, *words: str) -> bool:
@@ -123,7 +123,7 @@ def read_lines(text: str, source: str) -> Iterator[Piece]:
     """
     if len(text) > MAX_TEXT:
         raise UsageError(
-            f"{source}:1:1: expected a text of at most {MAX_TEXT:,} signs, got {len(text):,}: shorten it"
+            f"{source}:1:1: expected a text of at most {MAX_TEXT:,} characters, got {len(text):,}: shorten it"
         )
     for number, line in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), start=1):
         piece = Piece(line.split("#", 1)[0], Spot(source, number, 1)).stripped()
@@ -155,7 +155,7 @@ def read_tokens(piece: Piece) -> list[Token]:
     """Cut a piece into tokens; the last one is the end.
 
     Raises:
-        UsageError: a sign that the notation does not use, or a number of too many digits.
+        UsageError: a character that the notation does not use, or a number of too many digits.
     """
     tokens: list[Token] = []
     position = 0
@@ -169,7 +169,7 @@ def read_tokens(piece: Piece) -> list[Token]:
         found = _TOKEN.match(text, position)
         if found is None:
             raise spot.refuse(
-                f"expected letters, digits or the signs of the notation, got {text[position]!r}: remove it"
+                f"expected letters, digits or the notation's symbols, got {text[position]!r}: remove it"
             )
         word = found.group()
         if broken := _BROKEN_SIZE.match(text, position):

@@ -26,6 +26,7 @@ from striate.nets.notation.record import (
     misfit,
     num_values,
     show,
+    side,
 )
 
 _EPS = 1e-5
@@ -242,14 +243,14 @@ def _line(layer: Layer, volume: Volume) -> str:
 
 
 def _words(layer: Layer) -> tuple[str, str]:
-    """Return the kind of a layer, a key of ``FORMS``, and what stands behind it."""
+    """Return the kind of a layer, a key of ``FORMS``, and what follows it."""
     match layer:
         case Conv():
             groups = f", groups {layer.groups}" if layer.groups > 1 else ""
-            clauses = f"{layer.filters} {_window(layer)}, pad {_side(layer.padding)}{groups}"
+            clauses = f"{layer.filters} {_window(layer)}, pad {side(layer.padding)}{groups}"
             return "conv", clauses + _bias(layer.bias)
         case Pool():
-            padding = f", pad {_side(layer.padding)}" if layer.padding != (0, 0) else ""
+            padding = f", pad {side(layer.padding)}" if layer.padding != (0, 0) else ""
             return f"{layer.kind} pool", f"{_window(layer)}{padding}"
         case GlobalAvgPool():
             return "global avg pool", ""
@@ -268,11 +269,7 @@ def _words(layer: Layer) -> tuple[str, str]:
 
 
 def _window(layer: Conv | Pool) -> str:
-    return f"{by(layer.kernel)} filters at stride {_side(layer.stride)}"
-
-
-def _side(pair: Pair) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else by(pair)
+    return f"{by(layer.kernel)} filters at stride {side(layer.stride)}"
 
 
 def _bias(bias: bool) -> str:
