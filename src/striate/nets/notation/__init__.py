@@ -1,8 +1,8 @@
 """Networks written the way the lectures write them: text to value, value to text, value to network.
 
 The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value: ``text`` (lines and
-tokens), ``phrases`` and ``forms`` or ``pattern`` (drafts of layers), ``checking`` (names, the activations that
-slides leave out, sizes and claims), ``parsing`` (all of it in order). ``EXAMPLES`` is a folder of texts.
+tokens), ``phrases`` and ``forms`` or ``pattern`` (drafts of layers), ``checking`` (names, activations that
+slides leave out, sizes, claims), ``parsing`` (all of it in order). ``EXAMPLES`` is a folder of texts.
 """
 
 from pathlib import Path

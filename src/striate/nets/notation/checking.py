@@ -51,9 +51,6 @@ def add_activations(drafts: Sequence[Draft], rule: Rule | None) -> list[Draft]:
     Args:
         drafts: the layers of the text.
         rule: its line ACTIVATION, if any; ReLU without one.
-
-    Raises:
-        UsageError: the text has both an activation and a line ACTIVATION that asks for one.
     """
     written = next(
         ((draft.spot, draft.layer) for draft in drafts if isinstance(draft.layer, Activation)), None
@@ -84,11 +81,7 @@ def add_activations(drafts: Sequence[Draft], rule: Rule | None) -> list[Draft]:
 
 
 def name_layers(drafts: Sequence[Draft]) -> list[Draft]:
-    """Give every layer its label.
-
-    Raises:
-        UsageError: a written label occurs twice, or can't be one.
-    """
+    """Give every layer its label."""
     places: dict[str, Draft] = {}
     for draft in drafts:
         if draft.label is None:
@@ -181,9 +174,6 @@ def check_volumes(input_shape: tuple[int, int, int], drafts: Sequence[Draft]) ->
     Args:
         input_shape: channels, height and width in pixels.
         drafts: the layers in order.
-
-    Raises:
-        UsageError: a window that doesn't fit, a false claim, or too many parameters, with its place.
     """
     volume: Volume = input_shape
     total = 0
@@ -207,9 +197,6 @@ def check_weightless(items: Sequence[Item]) -> None:
 
     Args:
         items: everything that the text says; its layers are ignored.
-
-    Raises:
-        UsageError: ``params:`` of another number than 0, with its place.
     """
     for item in items:
         for claim in () if isinstance(item, Draft) else item.weights:

@@ -61,9 +61,6 @@ def make_draft(kind: str, number: str, clauses: Clauses, spot: Spot, *, drawn: b
         clauses: what follows its name, with at most one count.
         spot: its place.
         drawn: whether it is written as in VGG's tables, where a convolution keeps the size.
-
-    Raises:
-        UsageError: something is missing or out of range.
     """
     depth = clauses.kernel[2] if kind == "conv" and len(clauses.kernel) == 3 else None
     bare_pool = kind == "pool" and number.isdigit() and not clauses.kernel and clauses.stride is None
@@ -190,11 +187,7 @@ def _kernel(clauses: Clauses, *, most: int) -> Pair:
 
 
 def same_padding(kernel: Pair, spot: Spot) -> Pair:
-    """Return the padding that keeps the size at stride 1, ``(F - 1)/2``.
-
-    Raises:
-        UsageError: the filter has an even side.
-    """
+    """Return the padding that keeps the size at stride 1, ``(F - 1)/2``."""
     if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
         raise spot.refuse(
             f"expected filters of odd sides, for a pad of (F - 1)/2, got {kernel[0]}x{kernel[1]}:"
@@ -215,9 +208,6 @@ def read_item(piece: Piece) -> list[Item]:
 
     Returns:
         One item; two for ``SOFTMAX 1000``: a fully connected layer, and the scores.
-
-    Raises:
-        UsageError: the text is none of the forms, with its place.
     """
     tokens = read_tokens(piece)
     clauses = Clauses()

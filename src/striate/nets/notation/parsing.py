@@ -66,9 +66,6 @@ def read_items(text: str, source: str) -> list[Item]:
 
     Returns:
         What the lines say, in order; each has the claims of the remarks behind it.
-
-    Raises:
-        UsageError: a line is none of the forms, with its place.
     """
     items: list[Item] = []
     for line in read_lines(text, source):
@@ -87,11 +84,7 @@ def read_items(text: str, source: str) -> list[Item]:
 
 
 def check_number(number: int, spot: Spot) -> None:
-    """Refuse a text of too many layers.
-
-    Raises:
-        UsageError: more than the limit.
-    """
+    """Refuse a text of too many layers."""
     if number > MAX_LAYERS:
         raise spot.refuse(f"expected at most {MAX_LAYERS:,} layers, got {number:,}: shorten the network")
 

@@ -72,9 +72,6 @@ def expand_pattern(tokens: list[Token]) -> list[Item]:
 
     Returns:
         Drafts of layers in order; the scores last, if the pattern ends in SOFTMAX.
-
-    Raises:
-        UsageError: a bracket, number, width or kind is missing or too much, with its place.
     """
     stop = next((i for i, token in enumerate(tokens) if token.is_word("with")), len(tokens) - 1)
     given = _read_with(tokens[stop + (tokens[stop].kind != "end") :])

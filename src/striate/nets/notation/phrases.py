@@ -84,19 +84,18 @@ class Scores:
 Item = Draft | Input | Rule | Flatten | Scores
 
 
+_NAMES: dict[type[Item], str] = {
+    Draft: "a layer",
+    Input: "INPUT",
+    Rule: "ACTIVATION",
+    Flatten: "FLATTEN",
+    Scores: "SOFTMAX",
+}
+
+
 def name_item(item: Item) -> str:
-    """Say how an error names an item."""
-    match item:
-        case Draft():
-            return "a layer"
-        case Input():
-            return "INPUT"
-        case Rule():
-            return "ACTIVATION"
-        case Flatten():
-            return "FLATTEN"
-        case Scores():
-            return "SOFTMAX"
+    """Return what an error calls an item."""
+    return _NAMES[type(item)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +229,7 @@ class Clauses:
     places: dict[str, Spot] = field(default_factory=dict)
 
     def place(self, clause: str, spot: Spot) -> None:
-        """Note the place of a clause that may occur once.
-
-        Raises:
-            UsageError: it occurs twice.
-        """
+        """Note the place of a clause that may occur once."""
         if clause in self.places:
             raise spot.refuse(f"expected one {clause}, got a second one: leave one of them out")
         self.places[clause] = spot
@@ -257,9 +252,6 @@ def read_clauses(tokens: list[Token], clauses: Clauses, kind: str, *, many_count
         clauses: filled in.
         kind: the kind of layer, a key of ``FORMS``.
         many_counts: whether several widths are allowed, as in a pattern.
-
-    Raises:
-        UsageError: a clause that is unknown, occurs twice, or does not belong to this kind of layer.
     """
     position = 0
     while tokens[position].kind != "end":
@@ -348,9 +340,6 @@ def read_volume(tokens: list[Token], position: int) -> tuple[VolumeClaim, int]:
     Args:
         tokens: of the piece.
         position: of the opening bracket.
-
-    Raises:
-        UsageError: the brackets hold something else.
     """
     inside = tokens[position + 1]
     if inside.kind not in ("number", "size") or not tokens[position + 2].is_mark("]"):

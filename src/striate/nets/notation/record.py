@@ -195,11 +195,7 @@ Layer = Conv | Pool | GlobalAvgPool | Norm | BatchNorm | Activation | Dropout | 
 
 
 def check_label(label: str) -> None:
-    """Refuse a label that can't name a module, or that the notation would read as another one.
-
-    Raises:
-        UsageError: the label, and what to write instead.
-    """
+    """Refuse a label that can't name a module, or that the notation would read as another one."""
     if not isinstance(label, str) or len(label) > MAX_LABEL or not _LABEL.fullmatch(label):
         raise UsageError(
             f"expected a label of at most {MAX_LABEL} letters, digits and _ that starts with a letter,"
@@ -270,9 +266,6 @@ def after(layer: Layer, volume: Volume) -> Volume:
     Args:
         layer: any record of ``layers``.
         volume: what it reads.
-
-    Raises:
-        UsageError: the layer can't read this volume, with the arithmetic.
     """
     match layer:
         case FullyConnected():
@@ -528,11 +521,7 @@ class Notation:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that can't be part of a message.
-
-    Raises:
-        UsageError: the name is empty, too long or has characters that don't print.
-    """
+    """Refuse a name that can't be part of a message."""
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise UsageError(
             f"expected a name of 1 to {MAX_NAME} printable characters, got {shorten(name)}: choose another"
@@ -540,11 +529,7 @@ def check_name(name: str) -> None:
 
 
 def check_input_shape(shape: tuple[int, int, int]) -> None:
-    """Refuse an input that is not three whole numbers in range.
-
-    Raises:
-        UsageError: the shape.
-    """
+    """Refuse an input that is not three whole numbers in range."""
     whole = isinstance(shape, tuple) and len(shape) == 3 and all(type(size) is int for size in shape)
     if not whole or not all(1 <= size <= MAX_SIZE for size in shape):
         raise UsageError(
@@ -554,11 +539,7 @@ def check_input_shape(shape: tuple[int, int, int]) -> None:
 
 
 def check_total(parameters: int) -> None:
-    """Refuse a network that no machine could hold.
-
-    Raises:
-        UsageError: more parameters than the limit.
-    """
+    """Refuse a network that no machine could hold."""
     if parameters > MAX_PARAMETERS:
         raise UsageError(
             f"expected at most {MAX_PARAMETERS:,} parameters in all, got {parameters:,}:"

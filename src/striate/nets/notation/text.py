@@ -1,4 +1,7 @@
-"""Text into lines, pieces and tokens with their places, and the remarks that slides write beside a layer."""
+"""Text into lines, pieces and tokens, each with its place, and the remarks that slides write beside a layer.
+
+Here and in the files that build on it, what a text gets wrong is a ``UsageError`` that names its place.
+"""
 
 import re
 from collections.abc import Iterator
@@ -71,31 +74,19 @@ class Token:
         return self.kind == "word" and self.text.lower() in words
 
     def whole(self) -> int:
-        """Return the whole number that it is.
-
-        Raises:
-            UsageError: it is none.
-        """
+        """Return the whole number that it is."""
         if self.kind != "number" or not self.text.isdigit():
             raise self.spot.refuse(f"expected a whole number, got {self.got}: write digits alone")
         return int(self.text)
 
     def real(self) -> float:
-        """Return the number that it is.
-
-        Raises:
-            UsageError: it is none.
-        """
+        """Return the number that it is."""
         if self.kind != "number":
             raise self.spot.refuse(f"expected a number, got {self.got}: write one, such as 0.5")
         return float(self.text)
 
     def sizes(self) -> tuple[int, ...]:
-        """Return the numbers of a size, one for a plain number.
-
-        Raises:
-            UsageError: it is neither.
-        """
+        """Return the numbers of a size, one for a plain number."""
         if self.kind == "size":
             return tuple(int(part) for part in _BY.split(self.text))
         return (self.whole(),)
@@ -116,11 +107,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def read_lines(text: str, source: str) -> Iterator[Piece]:
-    """Give the lines of a text without comments, blanks at the ends and empty lines.
-
-    Raises:
-        UsageError: the text is too long.
-    """
+    """Give the lines of a text without comments, blanks at the ends and empty lines."""
     if len(text) > MAX_TEXT:
         raise UsageError(
             f"{source}:1:1: expected a text of at most {MAX_TEXT:,} characters, got {len(text):,}: shorten it"
@@ -132,11 +119,7 @@ def read_lines(text: str, source: str) -> Iterator[Piece]:
 
 
 def split_arrows(line: Piece) -> list[Piece]:
-    """Cut a line at its arrows, ``->`` or ``>``; one at either end of a line cuts nothing.
-
-    Raises:
-        UsageError: nothing between two arrows.
-    """
+    """Cut a line at its arrows, ``->`` or ``>``; one at either end of a line cuts nothing."""
     pieces = []
     start = 0
     for arrow in _ARROW.finditer(line.text):
@@ -152,11 +135,7 @@ def split_arrows(line: Piece) -> list[Piece]:
 
 
 def read_tokens(piece: Piece) -> list[Token]:
-    """Cut a piece into tokens; the last one is the end.
-
-    Raises:
-        UsageError: a character that the notation does not use, or a number of too many digits.
-    """
+    """Cut a piece into tokens; the last one is the end."""
     tokens: list[Token] = []
     position = 0
     text = piece.text
@@ -234,11 +213,7 @@ def cut_remarks(piece: Piece) -> Piece:
 
 
 def split_remarks(piece: Piece) -> tuple[Piece, tuple[WeightClaim, ...]]:
-    """Cut the remarks off the end of a piece and read what each ``params:`` says.
-
-    Raises:
-        UsageError: ``params:`` is not a number or a product.
-    """
+    """Cut the remarks off the end of a piece and read what each ``params:`` says."""
     remarks = list(_REMARK.finditer(piece.text))
     if not remarks:
         return piece, ()

@@ -10,6 +10,7 @@ from striate.nets.modules import Chain, LocalResponseNorm, PartialConv2d, RbfOut
 from striate.nets.notation.phrases import FORMS
 from striate.nets.notation.record import (
     Activation,
+    ActivationKind,
     BatchNorm,
     Conv,
     Dropout,
@@ -31,6 +32,12 @@ from striate.nets.notation.record import (
 
 _EPS = 1e-5
 _MOMENTUM = 0.1
+_PLAIN_ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    ScaledTanh: "scaled tanh",
+}
 _WHY_NOT: dict[type[nn.Module], str] = {
     PartialConv2d: "a convolution whose maps read a table of their own",
     Subsampling: "a pool with trainable coefficients",
@@ -176,15 +183,8 @@ def _pointwise(net: Chain, name: str, module: nn.Module, volume: Volume, flat: b
         return Activation(label=name, kind="leaky relu", constant=float(module.negative_slope))
     if type(module) is nn.ELU:
         return Activation(label=name, kind="elu", constant=float(module.alpha))
-    if type(module) is nn.ReLU:
-        return Activation(label=name, kind="relu")
-    if type(module) is nn.Tanh:
-        return Activation(label=name, kind="tanh")
-    if type(module) is nn.Sigmoid:
-        return Activation(label=name, kind="sigmoid")
-    if type(module) is ScaledTanh:
-        return Activation(label=name, kind="scaled tanh")
-    return None
+    kind = _PLAIN_ACTIVATIONS.get(type(module))
+    return None if kind is None else Activation(label=name, kind=kind)
 
 
 def _require(net: Chain, name: str, holds: bool, why: str) -> None:
