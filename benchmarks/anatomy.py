@@ -59,8 +59,7 @@ def read_once(tool: str, device: str) -> None:
 
 
 def _striate(device: str) -> Any:
-    from striate.anatomy import trace
-    from striate.anatomy.table import tabulate
+    from striate.anatomy import tabulate, trace
 
     def read(net: Any) -> tuple[int, int]:
         table = tabulate(trace(net, _SHAPE))

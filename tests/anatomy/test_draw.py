@@ -113,7 +113,7 @@ def segments(root):
 
 
 def crosses(segment, box):
-    """Tell whether a segment passes through a box: its part between the box's sides is not empty."""
+    """Whether a segment passes through a box: its part between the box's sides is not empty."""
     (x1, y1), (x2, y2) = segment
     low, high = 0.0, 1.0
     for start, step, least, most in ((x1, x2 - x1, box[0], box[2]), (y1, y2 - y1, box[1], box[3])):

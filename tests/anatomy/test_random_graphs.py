@@ -151,7 +151,7 @@ class Generator:
 
     @staticmethod
     def misses(module: nn.Module, size: tuple[int, int], result: Tensor) -> bool:
-        """Tell whether the last window ends before the last unit below, on either axis."""
+        """Whether the last window ends before the last unit below, on either axis."""
         if isinstance(module, Apply):
             return False
         for axis in (0, 1):

@@ -11,8 +11,7 @@ from torch import nn
 
 from striate import nets
 from striate.anatomy import tabulate, trace
-from striate.anatomy.formats import COLUMNS
-from striate.anatomy.table import percent
+from striate.anatomy.columns import COLUMNS, percent
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +195,35 @@ def test_html_is_well_formed_and_escaped():
 )
 def test_percent_never_says_all_or_nothing_wrongly(share, text):
     assert percent(share) == text
+
+
+def test_a_notebook_shows_totals_and_escapes_names():
+    anatomy = trace(nn.Sequential(nn.Conv2d(1, 2, 3)), (1, 4, 4), name="<b>&")
+    for shown in (anatomy._repr_html_(), tabulate(anatomy)._repr_html_()):
+        page = ElementTree.fromstring(shown)
+        assert page.findtext(".//caption") == "<b>&, 1x4x4, 1 image"
+        totals = [cell.text or "" for cell in page.findall(".//tfoot//td")]
+        # 2 filters of 3x3 at 2x2 places: 18 weights, 2 biases, 72 MACs, 144 FLOPs.
+        assert totals[:1] + totals[3:7] == ["total", "18", "2", "72", "144"]
+
+
+def test_printing_shows_the_table_in_plain_text(lenet):
+    lines = str(lenet).splitlines()
+    assert str(lenet) == str(tabulate(lenet))
+    assert lines[0] == "lenet5_rbf, 1x32x32, 1 image"
+    assert lines[1].split()[:4] == ["layer", "kind", "output", "weights"]
+    total = next(line for line in lines if line.startswith("total")).split()
+    assert total[1:3] == ["59,752", "248"]  # 60,000 together; biases 6 + 6 + 16 + 16 + 120 + 84
+    assert max(map(len, lines)) <= 100
+    assert "\x1b" not in str(lenet)
+
+
+def test_blocks_are_indented_and_columns_left_out_are_named(googlenet):
+    text = tabulate(googlenet).to_text(width=80)
+    lines = text.splitlines()
+    assert "inception_3a" in lines
+    assert next(line for line in lines if "conv5x5" in line).startswith("  ")
+    assert "shares" in next(line for line in lines if line.startswith("Left out for lack of room"))
+    wide = tabulate(googlenet).to_text(width=80, wide=True)
+    assert "Left out" not in wide
+    assert all(column.heading in wide.splitlines()[1] for column in COLUMNS)

@@ -82,7 +82,7 @@ from striate.nets.notation import Conv, FullyConnected
         ("INPUT 8x8x3\nforward: FC 3", "net:2:10: expected a label that is free, got forward"),
         ("INPUT 8x8x3\nclass: FC 3", "net:2:8: expected a label that is free, got class"),
         ("INPUT 8x8x3\nFC 3 >> FC 3", "net:2:7: expected a layer between two arrows, got nothing"),
-        ("INPUT 8x8x3\nFC 3 é", "net:2:6: expected letters, digits or the signs of the notation, got 'é'"),
+        ("INPUT 8x8x3\nFC 3 é", "net:2:6: expected letters, digits or the notation's symbols, got 'é'"),
         ("INPUT 8x8x3\nFC 99999999999999999999", "net:2:4: expected a number of at most 12 digits"),
         (
             "INPUT 8x8x3\nFC 1000001",
@@ -356,7 +356,7 @@ def test_rounding_that_is_written_passes():
     [
         ("INPUT 8x8x3\n" + "RELU\n" * 1001, "net:1001:1: expected at most 1,000 layers, got 1,001"),
         ("INPUT 8x8x3\n" + "CONV 3 1x1\n" * 600, "net:601:1: expected at most 1,000 layers, got 1,200"),
-        ("x" * 100_001, "net:1:1: expected a text of at most 100,000 signs, got 100,001"),
+        ("x" * 100_001, "net:1:1: expected a text of at most 100,000 characters, got 100,001"),
         (
             "INPUT 1000x1000x100\nFC 1000",
             "net:2:1: expected at most 10,000,000,000 parameters in all, got 100,000,001,000",

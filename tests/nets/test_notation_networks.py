@@ -107,8 +107,8 @@ def test_notation_is_a_value():
         ({"layers": ("FC 3",)}, "expected records of layers, got 'FC 3'"),
         ({"input_shape": (1, 2)}, "expected an input of three sizes"),
         ({"input_shape": (1, 2, 2.0)}, "expected an input of three sizes"),
-        ({"name": ""}, "expected a name of 1 to 100 printable signs"),
-        ({"name": "a\nb"}, "expected a name of 1 to 100 printable signs"),
+        ({"name": ""}, "expected a name of 1 to 100 printable characters"),
+        ({"name": "a\nb"}, "expected a name of 1 to 100 printable characters"),
         ({"layers": (Conv(label="a", filters=3, kernel=(5, 5)),)}, "expected a 5x5 window that fits"),
     ],
 )

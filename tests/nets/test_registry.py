@@ -39,6 +39,19 @@ def test_wrong_arguments_are_usage_errors(arguments, message):
         nets.build(**arguments)
 
 
+@pytest.mark.parametrize("name", nets.NETS)
+def test_every_builder_can_be_imported(name):
+    space: dict[str, object] = {}
+    exec(f"from striate.nets import {name}", space)
+    assert space[name] is nets.NETS[name].build
+    assert name in dir(nets)
+
+
+def test_other_attributes_are_missing():
+    with pytest.raises(AttributeError, match="'quokka'"):
+        _ = nets.quokka
+
+
 def test_describe_allocates_nothing_and_draws_nothing():
     before = torch.get_rng_state()
     nets.describe("vgg16")

@@ -1,11 +1,14 @@
 """What networks cost and what their units see: one record, ``Anatomy``, read from any network."""
 
+from striate.anatomy.columns import Row
 from striate.anatomy.conventions import Convention, conventions
 from striate.anatomy.field import Axis, Field
+from striate.anatomy.layer import Im2col, Layer, Window
 from striate.anatomy.ledger import LEDGERS, Ledger, ledger
 from striate.anatomy.perturb import FieldCheck, check_fields
-from striate.anatomy.record import Anatomy, Im2col, Layer, Window
-from striate.anatomy.table import Row, Table, tabulate
+from striate.anatomy.record import Anatomy
+from striate.anatomy.table import Table
+from striate.anatomy.tabulate import tabulate
 from striate.anatomy.trace import trace
 from striate.anatomy.units import UnitBox, unit_box
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from striate.anatomy.field import PIXELS, Axis, Field
 from striate.anatomy.fitting import Misfit, Sliding, misfit
-from striate.anatomy.record import Im2col
+from striate.anatomy.layer import Im2col
 from striate.core.errors import UsageError
 
 Pair = tuple[int, int]
@@ -194,7 +194,7 @@ class Sheet:
 def calc(input_shape: tuple[int, int, int], parts: Sequence[Part]) -> Sheet:
     """Work out a chain of layers.
 
-    A window that doesn't fit stops nothing: the step says so and goes on with the size rounded down (rounded
+    A window that doesn't fit stops nothing: the step says so and uses the size rounded down (rounded
     up where the layer asks for it). A window larger than its input ends the calculation there.
 
     Args:

@@ -149,7 +149,7 @@ def times(ratio: float) -> str:
 
 
 def _short(ratio: float) -> str:
-    """Write a number above 1 with as many digits as tell it from 1, at least two."""
+    """Write a number above 1 with as many digits as distinguish it from 1, at least two."""
     if float(round(ratio, 9)).is_integer():
         return f"{ratio:,.0f}"
     if ratio >= 100:
@@ -248,7 +248,7 @@ class Claim:
 
     Attributes:
         networks: it is about these, all needed.
-        quantity: what is divided, the first network's by the second's; None where ``said`` stands alone.
+        quantity: what is divided, the first network's by the second's; None where ``said`` is all.
         said: the claim, and how it holds.
         source: who says so.
     """

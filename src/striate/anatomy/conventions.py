@@ -8,8 +8,9 @@ sources, and the tests hold them against the tools (fvcore 0.1.5, torchinfo 1.8.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from striate.anatomy.layer import Layer
 from striate.anatomy.ledger import is_batch_norm
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +198,12 @@ def _sum(anatomy: Anatomy, rule: Callable[[Layer, int], int]) -> int:
 
 
 def _is_module(layer: Layer) -> bool:
-    """Tell a module from a functional call, whose kind is the operation's name in small letters."""
+    """Whether a row is a module; a functional call's kind is the operation's name in small letters."""
     return layer.kind[:1].isupper()
 
 
 def _multiplied(layer: Layer) -> int:
-    """Count the multiply-adds that are done: a kernel laid out in full counts in full, its zeros too."""
+    """Count the multiply-adds that are done: a dense kernel counts in full, its zeros too."""
     product = layer.im2col
     if product is None:
         return layer.macs

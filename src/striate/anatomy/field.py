@@ -1,6 +1,6 @@
 """Receptive fields: which input pixels a unit can see, by arithmetic.
 
-Along each image axis a layer's units stand on a grid: unit 0 sees ``size_px`` pixels from ``start_px``, and
+Along each image axis a layer's units lie on a grid: unit 0 sees ``size_px`` pixels from ``start_px``, and
 each next unit sees the same window ``jump_px`` further. Pixels may lie outside the image: there is padding.
 """
 
@@ -69,7 +69,7 @@ class Axis:
         return max(first, low, 0), min(last, high, input_px - 1)
 
     def covers(self, input_px: int) -> bool:
-        """Tell whether every unit sees the whole axis."""
+        """Whether every unit sees the whole axis."""
         return self.jump_px is None and self.start_px <= 0 and self.start_px + self.size_px >= input_px
 
 

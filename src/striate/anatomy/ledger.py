@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from striate.anatomy.layer import Layer, Layers
 from striate.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from striate.anatomy.record import Anatomy, Layer
 
 VALUE_BYTES = 4
 """Of a 32-bit float, the unit in which every ledger counts values."""
@@ -33,21 +30,10 @@ LEDGERS: dict[str, str] = {
 """The ledgers by name, and the rule of each."""
 
 _GIVES = frozenset(
-    [
-        "ReLU",
-        "Tanh",
-        "Sigmoid",
-        "Softmax",
-        "LogSoftmax",
-        "Softmax2d",
-        "relu",
-        "tanh",
-        "sigmoid",
-        "softmax",
-        "log_softmax",
-        "sqrt",
-        "exp",
-    ]
+    (
+        *("ReLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d"),
+        *("relu", "tanh", "sigmoid", "softmax", "log_softmax", "sqrt", "exp"),
+    )
 )
 _KEEPS_NOTHING = frozenset(("add", "sub", "rsub", "neg", "cat", "stack", "pad", "sum", "mean", "slice"))
 _DROPOUT = frozenset(("Dropout", "Dropout2d", "AlphaDropout"))
@@ -94,7 +80,7 @@ class Ledger:
         return max(self.rows.items(), key=lambda row: row[1])
 
 
-def ledger(anatomy: "Anatomy", name: str = "lecture", *, batch_images: int = 1) -> Ledger:
+def ledger(anatomy: Layers, name: str = "lecture", *, batch_images: int = 1) -> Ledger:
     """Count the memory of a network's activations by a named rule.
 
     The training ledger is arithmetic on the record, as every ledger: one value of a tensor is counted once,
@@ -129,12 +115,12 @@ def ledger(anatomy: "Anatomy", name: str = "lecture", *, batch_images: int = 1) 
     )
 
 
-def is_batch_norm(layer: "Layer") -> bool:
-    """Tell whether a row is batch normalisation, module or function."""
+def is_batch_norm(layer: Layer) -> bool:
+    """Whether a row is batch normalisation, module or function."""
     return layer.role == "norm" and "batch" in layer.kind.lower()
 
 
-def _lecture(anatomy: "Anatomy") -> dict[str, int]:
+def _lecture(anatomy: Layers) -> dict[str, int]:
     return {
         layer.name: 0
         if layer.role in ("activation", "join", "view") or is_batch_norm(layer) or _is_padding(layer)
@@ -143,15 +129,15 @@ def _lecture(anatomy: "Anatomy") -> dict[str, int]:
     }
 
 
-def _is_padding(layer: "Layer") -> bool:
+def _is_padding(layer: Layer) -> bool:
     return layer.role == "other" and "pad" in layer.kind.lower()
 
 
-def _separate(anatomy: "Anatomy") -> dict[str, int]:
+def _separate(anatomy: Layers) -> dict[str, int]:
     return {layer.name: 0 if layer.role == "view" else VALUE_BYTES * layer.values for layer in anatomy}
 
 
-def _im2col(anatomy: "Anatomy") -> dict[str, int]:
+def _im2col(anatomy: Layers) -> dict[str, int]:
     counts = {}
     for layer in anatomy:
         product = layer.im2col
@@ -161,7 +147,7 @@ def _im2col(anatomy: "Anatomy") -> dict[str, int]:
     return counts
 
 
-def _training(anatomy: "Anatomy") -> dict[str, int]:
+def _training(anatomy: Layers) -> dict[str, int]:
     by_name = {layer.name: layer for layer in anatomy}
 
     def makers(name: str) -> set[str]:
@@ -190,7 +176,7 @@ def _training(anatomy: "Anatomy") -> dict[str, int]:
     return counts
 
 
-_RULES: dict[str, Callable[["Anatomy"], dict[str, int]]] = {
+_RULES: dict[str, Callable[[Layers], dict[str, int]]] = {
     "lecture": _lecture,
     "separate": _separate,
     "training": _training,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.anatomy.field import Axis, Field, join
-from striate.anatomy.record import Im2col, Window
+from striate.anatomy.layer import Im2col, Window
 
 Fields = Mapping[int, Field | None]
 
@@ -170,7 +170,7 @@ def _joined(call: _Call) -> tuple[Field | None, str]:
     rows = join([field.rows for field in known], [place[0] for place in places])
     columns = join([field.columns for field in known], [place[1] for place in places])
     if rows is None or columns is None:
-        return None, "receptive field unknown: its inputs stand on different grids"
+        return None, "receptive field unknown: its inputs lie on different grids"
     return Field(rows, columns), ""
 
 
@@ -337,7 +337,7 @@ def _concatenation(call: _Call) -> Effect:
     dim = int(call.get("dim")) % call.result.dim()
     field, note = _joined(call)
     if call.result.dim() >= 4 and dim >= call.result.dim() - 2:
-        field, note = None, "receptive field unknown: maps laid side by side"
+        field, note = None, "receptive field unknown: maps side by side"
     elif len(tensors) < 1:
         field = None
     return Effect(kind="cat", role="join", field=field, note=note)

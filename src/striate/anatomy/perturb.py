@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.anatomy.field import Axis, Field
+from striate.anatomy.layer import Layer
 from striate.anatomy.ledger import ledger
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 from striate.anatomy.trace import follow, trace
 from striate.anatomy.units import UnitBox, grid_of, unit_box
 from striate.core.errors import UsageError
@@ -90,7 +91,7 @@ def check_fields(
     Args:
         net: the network; it is left as it is. Its buffers must have values: not built on ``meta``.
         input_shape: as ``trace``.
-        progress: is told the disturbed images done, stage ``check``.
+        progress: gets the number of disturbed images done, stage ``check``.
 
     Returns:
         One result a row, in the order of computation.
@@ -146,7 +147,7 @@ class _Plan:
     probes: tuple[Probe, ...]
 
     def expected(self, probe: Probe, unit: tuple[int, int]) -> bool:
-        """Tell whether disturbing whole rows (columns) of pixels must move a unit."""
+        """Whether disturbing whole rows (columns) of pixels must move a unit."""
         axis, pixel = probe
         for number, along in enumerate((self.field.rows, self.field.columns)):
             first, last = along.box(unit[number], self.image[number])

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from striate.anatomy.field import Field
+from striate.anatomy.layer import Layer
 from striate.anatomy.ledger import ledger
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ class Storage:
     died: int | None = None
 
     def lives_at(self, time: int) -> bool:
-        """Tell whether it is there at a time."""
+        """Whether it is there at a time."""
         return self.born <= time and (self.died is None or self.died > time)
 
 
@@ -129,7 +129,7 @@ class StorageLedger(TorchDispatchMode):
 
 @contextmanager
 def row_names(net: nn.Module, ledger: StorageLedger) -> Iterator[None]:
-    """Tell a ledger which row of ``trace`` is computed, while the network runs and in its backward pass."""
+    """Note in a ledger which row of ``trace`` is computed, while the network runs and backward."""
     names = _RowNames(ledger)
     handles = []
     try:

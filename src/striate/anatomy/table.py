@@ -1,68 +1,23 @@
-"""The table of a network: one row a layer or block, with its costs and its shares, as plain values."""
+"""The table of a network, and every way to write it: text, CSV, Markdown, LaTeX, HTML, JSON."""
 
+import csv
+import html
+import io
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, TypedDict
+from typing import Literal
 
-from striate.anatomy import formats
-from striate.anatomy.ledger import VALUE_BYTES, Ledger, ledger
-
-if TYPE_CHECKING:
-    from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.columns import COLUMNS, Column, Row, Totals, screen_columns
+from striate.anatomy.ledger import Ledger
 
 CONVENTION = "1 MAC = 2 FLOP; MACs of convolutions and matrix products, without biases"
 
-_ROLE_WORDS = {"conv": "convolutions", "fc": "fully connected layers", "norm": "normalisation"}
-_NAMED = 3  # rows named in a sentence
+Style = Literal["bold", "dim", "yellow", ""]
 
-
-class Row(TypedDict):
-    """One row of the table. Counts are for the whole batch, except parameters and the matrices of im2col.
-
-    ``field_*_px`` (size of the receptive field), ``jump_*_px`` (stride) and ``start_*_px`` (offset) are None
-    where they are not known; jumps also where all units see the same pixels. Shares are fractions.
-    """
-
-    name: str
-    kind: str
-    window: str
-    role: str
-    inputs: list[str]
-    output: list[int]
-    weights: int
-    biases: int
-    parameters: int
-    parameters_share: float
-    macs: int
-    flops: int
-    macs_share: float
-    memory_values: int
-    memory_bytes: int
-    memory_share: float
-    field_rows_px: int | None
-    field_columns_px: int | None
-    jump_rows_px: int | None
-    jump_columns_px: int | None
-    start_rows_px: int | None
-    start_columns_px: int | None
-    whole_image: bool
-    x_col: list[int] | None
-    w_row: list[int] | None
-    im2col_groups: int | None
-    note: str
-
-
-class Totals(TypedDict):
-    """Sums of the rows; ``training_only_parameters`` are not in ``parameters``."""
-
-    weights: int
-    biases: int
-    parameters: int
-    training_only_parameters: int
-    macs: int
-    flops: int
-    memory_values: int
-    memory_bytes: int
+_PAGE_COLUMNS = 100
+_GAP = "  "
+_EXPENDABLE = (("%", "shares"), ("biases", "biases"), ("kind", "kinds"), ("field/jump", "receptive fields"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,195 +83,197 @@ class Table:
             "layers": self.rows,
         }
 
+    def to_text(self, *, width: int = _PAGE_COLUMNS, wide: bool = False) -> str:
+        """Write a table for a screen, with sums and notes.
+
+        Args:
+            width: of the screen, in characters; columns that do not fit are left out, and a note says which.
+            wide: whether to write all columns, exact, however wide.
+        """
+        return "".join(f"{line}\n" for line, _ in self.styled_lines(width=width, wide=wide))
+
+    def styled_lines(self, *, width: int = _PAGE_COLUMNS, wide: bool = False) -> list[tuple[str, Style]]:
+        """Return the lines of ``to_text``, each with the style that a terminal shows it in."""
+        firsts = [(row["name"], row) for row in self.rows] if wide else _indented(self.rows)
+        columns = list(COLUMNS) if wide else screen_columns(self.totals)
+        cells = [
+            [
+                column.heading,
+                *(column.text(row) if number and row else "" if number else first for first, row in firsts),
+                column.total(self.totals),
+            ]
+            for number, column in enumerate(columns)
+        ]
+        notes = list(self.notes)
+        if not wide:
+            if any(row["field_rows_px"] is not None for row in self.rows):
+                notes.append("field: pixels that a unit sees / jump: pixels from one unit to the next")
+            notes += _drop(columns, cells, width)
+        widths = [max(map(len, column)) for column in cells]
+        table = [
+            _GAP.join(
+                cell.rjust(size) if column.right else cell.ljust(size)
+                for cell, column, size in zip(line, columns, widths, strict=True)
+            ).rstrip()
+            for line in zip(*cells, strict=True)
+        ]
+        quiet: list[Style] = ["dim" if _is_quiet(row) else "" for _, row in firsts]
+        lines: list[tuple[str, Style]] = [(self.title, "bold"), (table[0], "bold")]
+        lines += [*zip(table[1:-1], quiet, strict=True), (table[-1], "bold"), ("", "")]
+        said: list[tuple[str, Style]] = [(f"{text[:1].upper()}{text[1:]}.", "") for text in self.where]
+        said += [(f"{text[:1].upper()}{text[1:]}.", "dim") for text in notes]
+        said += [(f"{row['name']}: {row['note']}", "yellow") for row in self.rows if row["note"]]
+        for text, style in said:
+            lines += [(line, style) for line in textwrap.wrap(text, width, break_on_hyphens=False)]
+        return lines
+
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_csv(self) -> str:
-        """Write every value, one line a row, without sums; sizes as ``96x55x55``."""
-        return formats.as_csv([dict(row) for row in self.rows])
+        """Write every value, one line a row, without sums; sizes as ``96x55x55``, None as nothing."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(Row.__annotations__), lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({key: _plain(value) for key, value in row.items()})
+        return text.getvalue()
 
     def to_markdown(self) -> str:
-        """Write a table for people, with sums and notes."""
-        return formats.as_markdown(self)
+        """Write a pipe table for people, with sums and notes."""
+        lines = [f"**{_marked_down(self.title)}**", ""]
+        lines.append("| " + " | ".join(column.heading for column in COLUMNS) + " |")
+        lines.append("|" + "|".join("---:" if column.right else "---" for column in COLUMNS) + "|")
+        for row in self.rows:
+            lines.append("| " + " | ".join(_marked_down(column.text(row)) for column in COLUMNS) + " |")
+        totals = (column.total(self.totals) for column in COLUMNS)
+        lines.append("| " + " | ".join(f"**{text}**" if text else "" for text in totals) + " |")
+        lines += ["", *(f"- {_marked_down(note)}" for note in (*self.where, *self.notes))]
+        return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
-        """Write a ``tabular`` with the rules of the package ``booktabs``."""
-        return formats.as_latex(self)
+        """Write a ``tabular`` with the rules of the package ``booktabs``; the notes are comments above it."""
+        lines = [f"% {self.title}", *(f"% {note}" for note in (*self.where, *self.notes))]
+        lines.append(
+            r"% needs \usepackage{booktabs}; a wide table: \resizebox{\linewidth}{!}{...} or fewer columns"
+        )
+        lines.append(r"\begin{tabular}{" + "".join("r" if column.right else "l" for column in COLUMNS) + "}")
+        lines += [r"\toprule", _latex_line([column.heading for column in COLUMNS]), r"\midrule"]
+        lines += [_latex_line([column.text(row) for column in COLUMNS]) for row in self.rows]
+        lines += [r"\midrule", _latex_line([column.total(self.totals) for column in COLUMNS]), r"\bottomrule"]
+        lines.append(r"\end{tabular}")
+        return "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
         """Write a fragment of a page: a table with its own style, which loads nothing."""
-        return formats.as_html(self)
+        lines = [f'<div class="striate-anatomy"><style>{_STYLE}</style>', "<table>"]
+        lines.append(f"<caption>{html.escape(self.title)}</caption>")
+        headings = "".join(
+            f'<th scope="col"{_class(column)}>{html.escape(column.heading)}</th>' for column in COLUMNS
+        )
+        lines.append(f"<thead><tr>{headings}</tr></thead><tbody>")
+        for row in self.rows:
+            quiet = ' class="quiet"' if _is_quiet(row) else ""
+            cells = "".join(f"<td{_class(column)}>{html.escape(column.text(row))}</td>" for column in COLUMNS)
+            lines.append(f"<tr{quiet}>{cells}</tr>")
+        totals = "".join(
+            f"<td{_class(column)}>{html.escape(column.total(self.totals))}</td>" for column in COLUMNS
+        )
+        lines.append(f"</tbody><tfoot><tr>{totals}</tr></tfoot></table>")
+        lines += [f"<p>{html.escape(note)}</p>" for note in (*self.where, *self.notes)]
+        return "\n".join([*lines, "</div>"]) + "\n"
 
     def to_page(self) -> str:
-        """Write a whole page of HTML."""
-        return formats.as_page(self)
+        """Write a whole page of HTML that follows the reader's light or dark theme."""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            f"<title>{html.escape(self.title)}</title>\n"
+            "<style>:root { color-scheme: light dark; } body { margin: 24px; }</style></head><body>\n"
+            f"{self.to_html()}</body></html>\n"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return self.to_html()
 
 
-def tabulate(
-    anatomy: "Anatomy", *, memory: str = "lecture", batch_images: int = 1, depth: int | None = None
-) -> Table:
-    """Put a network's costs in a table.
-
-    Args:
-        anatomy: of the network.
-        memory: name of a ledger, see ``ledger.LEDGERS``.
-        batch_images: number of images; multiplies MACs and memory, not parameters and im2col shapes.
-        depth: merge neighbouring rows whose names share their first ``depth`` parts: output and field of the
-            last, sums of all. None: one row a layer.
-
-    Raises:
-        UsageError: no such ledger, or no image.
-    """
-    book = ledger(anatomy, memory, batch_images=batch_images)
-    totals = Totals(
-        weights=anatomy.weights,
-        biases=anatomy.biases,
-        parameters=anatomy.parameters,
-        training_only_parameters=anatomy.idle_parameters,
-        macs=anatomy.macs * batch_images,
-        flops=2 * anatomy.macs * batch_images,
-        memory_values=book.values,
-        memory_bytes=book.activation_bytes,
-    )
-    blocks = _blocks(anatomy.layers, depth)
-    home = {layer.name: name for name, members in blocks for layer in members}
-    rows = [_row(name, members, anatomy, book, totals, home) for name, members in blocks]
-    return Table(
-        name=anatomy.name,
-        input_shape=anatomy.input_shape,
-        rows=rows,
-        totals=totals,
-        ledger=book,
-        where=_where(anatomy, rows, totals),
-    )
+def _is_quiet(row: Row | None) -> bool:
+    """Whether a row has no parameters or products of its own and is shown paler."""
+    return row is not None and row["role"] in ("activation", "view")
 
 
-def covers_image(layer: "Layer", input_shape: tuple[int, int, int]) -> bool:
-    """Tell whether every unit of a row sees the whole image."""
-    if layer.field is None:
-        return False
-    grid = layer.output[-2:] if len(layer.output) >= 3 else (1, 1)
-    image = input_shape[1:]
-    for axis, units, size_px in zip((layer.field.rows, layer.field.columns), grid, image, strict=True):
-        if axis.box(units - 1)[0] > 0 or axis.box(0)[1] < size_px - 1:
-            return False
-    return True
-
-
-def _blocks(layers: tuple["Layer", ...], depth: int | None) -> list[tuple[str, list["Layer"]]]:
-    """Group neighbouring rows by the first parts of their names."""
-    if depth is None:
-        return [(layer.name, [layer]) for layer in layers]
-    found: list[tuple[str, list[Layer]]] = []
-    times: dict[str, int] = {}
-    for key, group in groupby(layers, key=lambda layer: ".".join(layer.name.split(".")[:depth])):
-        times[key] = times.get(key, 0) + 1
-        found.append((key if times[key] == 1 else f"{key}#{times[key]}", list(group)))
+def _indented(rows: Sequence[Row]) -> list[tuple[str, Row | None]]:
+    """Give each row the words for its first column; the rows of a block are indented below its name."""
+    found: list[tuple[str, Row | None]] = []
+    block = ""
+    for row in rows:
+        first, dot, rest = row["name"].partition(".")
+        if dot and first != block:
+            found.append((first, None))
+        block = first if dot else ""
+        found.append((f"  {rest}" if dot else row["name"], row))
     return found
 
 
-def _row(
-    name: str,
-    members: list["Layer"],
-    anatomy: "Anatomy",
-    book: Ledger,
-    totals: Totals,
-    home: dict[str, str],
-) -> Row:
-    """Make the row of a block; ``home`` names the block of each layer."""
-    last, alone = members[-1], len(members) == 1
-    sources = dict.fromkeys(home[source] for layer in members for source in layer.inputs)
-    weights, biases = (sum(layer.weights for layer in members), sum(layer.biases for layer in members))
-    macs = book.batch_images * sum(layer.macs for layer in members)
-    memory = sum(book.rows[layer.name] for layer in members)
-    field, product = last.field, last.im2col if alone else None
-    return Row(
-        name=name,
-        kind=last.kind if alone else f"block of {len(members)}",
-        window=_window(last) if alone else "",
-        role=last.role if alone else "block",
-        inputs=[source for source in sources if source != name],
-        output=list(last.output),
-        weights=weights,
-        biases=biases,
-        parameters=weights + biases,
-        parameters_share=_share(weights + biases, totals["parameters"]),
-        macs=macs,
-        flops=2 * macs,
-        macs_share=_share(macs, totals["macs"]),
-        memory_values=memory // VALUE_BYTES,
-        memory_bytes=memory,
-        memory_share=_share(memory, totals["memory_bytes"]),
-        field_rows_px=None if field is None else field.rows.size_px,
-        field_columns_px=None if field is None else field.columns.size_px,
-        jump_rows_px=None if field is None else field.rows.jump_px,
-        jump_columns_px=None if field is None else field.columns.jump_px,
-        start_rows_px=None if field is None else field.rows.start_px,
-        start_columns_px=None if field is None else field.columns.start_px,
-        whole_image=covers_image(last, anatomy.input_shape),
-        x_col=None if product is None else list(product.columns),
-        w_row=None if product is None else list(product.weights),
-        im2col_groups=None if product is None else product.groups,
-        note="; ".join(dict.fromkeys(layer.note for layer in members if layer.note)),
-    )
+def _drop(columns: list[Column], cells: list[list[str]], width: int) -> list[str]:
+    """Leave columns out until the rest fits; say which."""
+    dropped = []
+    for heading, word in _EXPENDABLE:
+        if sum(max(map(len, column)) + len(_GAP) for column in cells) - len(_GAP) <= width:
+            break
+        dropped.append(word)
+        for number in reversed(range(len(columns))):
+            if columns[number].heading == heading:
+                del columns[number], cells[number]
+    return [f"left out for lack of room: {', '.join(dropped)}; all columns: `wide`"] if dropped else []
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        joint = "x" if all(isinstance(one, int) for one in value) else " "
+        return joint.join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else value
 
 
-def _window(layer: "Layer") -> str:
-    """Write a window as the lectures do: ``11x11 s4 p0``, and what is unusual about it."""
-    window = layer.window
-    if window is None:
-        return ""
-    words = ["x".join(map(str, window.kernel))]
-    words += [f"{letter}{_pair(pair)}" for letter, pair in (("s", window.stride), ("p", window.padding))]
-    words += [f"d{_pair(window.dilation)}"] if window.dilation != (1, 1) else []
-    words += [f"g{window.groups}"] if window.groups > 1 else []
-    words += ["ceil"] if window.ceil_mode else []
-    return " ".join(words)
+_MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\|*_<>`#"})
 
 
-def _pair(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+def _marked_down(text: str) -> str:
+    return text.translate(_MARKDOWN)
 
 
-def _where(anatomy: "Anatomy", rows: list[Row], totals: Totals) -> tuple[str, ...]:
-    """Say where parameters, work and memory are."""
-    sentences = []
-    if totals["parameters"]:
-        kinds = _by_role({layer.name: (layer.role, layer.parameters) for layer in anatomy})
-        most = _most({row["name"]: row["parameters_share"] for row in rows})
-        sentences.append(f"{totals['parameters']:,} parameters: {kinds}; most in {most}")
-    if totals["macs"]:
-        kinds = _by_role({layer.name: (layer.role, layer.macs) for layer in anatomy})
-        most = _most({row["name"]: row["macs_share"] for row in rows})
-        sentences.append(f"{totals['macs']:,} MACs ({totals['flops']:,} FLOPs): {kinds}; most in {most}")
-    if totals["memory_bytes"]:
-        most = _most({row["name"]: row["memory_share"] for row in rows})
-        size = f"{totals['memory_bytes'] / 1e6:,.2f} MB" if totals["memory_bytes"] >= 10**5 else ""
-        values = f"{totals['memory_values']:,} values of {VALUE_BYTES} bytes"
-        sentences.append(f"{values}{f' = {size}' if size else ''} of memory: most in {most}")
-    return tuple(sentences)
+_LATEX = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
+)
 
 
-def _by_role(counts: dict[str, tuple[str, int]]) -> str:
-    sums: dict[str, int] = {}
-    for role, count in counts.values():
-        word = _ROLE_WORDS.get(role, "the rest")
-        sums[word] = sums.get(word, 0) + count
-    whole = sum(sums.values())
-    ordered = sorted(sums.items(), key=lambda item: -item[1])
-    return ", ".join(f"{word} {percent(count / whole)}" for word, count in ordered if count)
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
 
 
-def _most(shares: dict[str, float]) -> str:
-    ordered = sorted(shares.items(), key=lambda item: -item[1])[:_NAMED]
-    return ", ".join(f"{name} ({percent(share)})" for name, share in ordered if share)
+_STYLE = """
+.striate-anatomy { font: 13px/1.45 system-ui, sans-serif; overflow-x: auto; }
+.striate-anatomy table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.striate-anatomy caption { text-align: left; font-weight: 600; padding: 4px 8px; }
+.striate-anatomy th, .striate-anatomy td { padding: 2px 8px; text-align: left; white-space: nowrap; }
+.striate-anatomy thead th { border-bottom: 1px solid currentColor; }
+.striate-anatomy tfoot td { border-top: 1px solid currentColor; font-weight: 600; }
+.striate-anatomy .n { text-align: right; }
+.striate-anatomy .quiet { opacity: 0.6; }
+.striate-anatomy p { margin: 6px 8px 0; max-width: 80em; }
+"""
 
 
-def percent(share: float) -> str:
-    """Write a share in whole percent; a small one is not written as nothing, nor most as all."""
-    if 0 < share < 0.005:
-        return "<1%"
-    if 0.995 <= share < 1:
-        return f"{share:.1%}" if share < 0.9995 else ">99.9%"
-    return f"{share:.0%}"
+def _class(column: Column) -> str:
+    return ' class="n"' if column.right else ""

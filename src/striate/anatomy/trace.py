@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 from striate.anatomy.field import PIXELS, Field
+from striate.anatomy.layer import Layer
 from striate.anatomy.operations import Effect, effect_of, role_of_module
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.record import Anatomy
 from striate.core.errors import InputSizeError, StriateError, UsageError
 from striate.core.shapes import on_meta
 
@@ -71,7 +72,7 @@ def trace(net: nn.Module, input_shape: tuple[int, int, int] | None = None, *, na
             size = "x".join(map(str, input_shape))
             raise UsageError(
                 f"{_title(net, name)} can't be read at {size}: {_first_line(error)};"
-                " give another --input, or a network whose code does not depend on values"
+                " give another `input_shape`, or a network whose code does not depend on values"
             ) from None
     channels, height, width = input_shape
     return recorder.finish(_title(net, name), (channels, height, width), outputs)
@@ -102,6 +103,18 @@ def _title(net: nn.Module, name: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, in order; torch's own way is slow for the plain kinds."""
+    if isinstance(value, Tensor):
+        return [value]
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return [tensor for one in value for tensor in _tensors(one)]
+    if value is None or kind in (int, bool, float, str):
+        return []
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 @contextmanager
@@ -193,7 +206,7 @@ class _Recorder(TorchDispatchMode):
                 self.leaf_module = module
                 own = getattr(module, "macs_per_position", None)
                 self.leaf.macs_per_position = own if isinstance(own, int) else None
-                for tensor in tree_leaves(inputs):
+                for tensor in _tensors(inputs):
                     if id(tensor) in self.made_by:
                         self.leaf.inputs[self.made_by[id(tensor)].name] = None
 
@@ -204,7 +217,7 @@ class _Recorder(TorchDispatchMode):
         if module is not self.leaf_module or self.leaf is None:
             return
         row, self.leaf, self.leaf_module = self.leaf, None, None
-        tensors = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
+        tensors = _tensors(outputs)
         if tensors:
             row.output = tuple(tensors[0].shape[1:])
             row.field = self.fields.get(id(tensors[0]))
@@ -246,9 +259,12 @@ class _Recorder(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("meta")
-        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        outputs = self._run(func, tree_map(self._on_meta, tuple(args)), tree_map(self._on_meta, kwargs))
-        results = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
+        inputs = _tensors((tuple(args), kwargs))
+        if all(tensor.device.type == "meta" for tensor in inputs):
+            outputs = self._run(func, tuple(args), kwargs)
+        else:
+            outputs = self._run(func, tree_map(self._on_meta, tuple(args)), tree_map(self._on_meta, kwargs))
+        results = _tensors(outputs)
         parameters = [owned for tensor in inputs for owned in self.stands_for.get(id(tensor), ())]
         followed = [tensor for tensor in inputs if id(tensor) in self.made_by]
         if self.leaf is not None:
@@ -326,7 +342,7 @@ class _Recorder(TorchDispatchMode):
                     note="; ".join(notes),
                 )
             )
-        made = [self.made_by.get(id(tensor)) for tensor in tree_leaves(outputs)]
+        made = [self.made_by.get(id(tensor)) for tensor in _tensors(outputs)]
         return Anatomy(
             name=name,
             input_shape=input_shape,
@@ -369,7 +385,7 @@ class _Follower(_Recorder):
     def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         row = self.leaf if module is self.leaf_module else None
         super()._leave(module, inputs, outputs)
-        tensors = [tensor for tensor in tree_leaves(outputs) if isinstance(tensor, Tensor)]
+        tensors = _tensors(outputs)
         if row is not None and tensors:
             self._hand_out(row.name, tensors[0])
 

@@ -3,7 +3,8 @@
 import difflib
 from dataclasses import dataclass
 
-from striate.anatomy.record import Anatomy, Layer
+from striate.anatomy.layer import Layer
+from striate.anatomy.record import Anatomy
 from striate.core.errors import UsageError
 
 Span = tuple[int, int]

@@ -6,13 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
 from striate.cli.arguments import arguments_of, read_size
-from striate.cli.options import ArgOption, InputOption, JsonOption, UntrainedArgument
+from striate.cli.options import ArgOption, InputOption, JsonOption, UntrainedArgument, in_options
 from striate.cli.show import Listener, out
 from striate.core.choices import OptimizerName, Precision
 from striate.core.errors import UsageError
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from striate.anatomy.conventions import Convention
-    from striate.anatomy.formats import Column
     from striate.anatomy.perturb import FieldCheck
-    from striate.anatomy.table import Row, Table
+    from striate.anatomy.table import Table
 
 _PIPED_WIDTH = 100
 _GAP = 2
@@ -204,143 +202,15 @@ def _print_json(value: object) -> None:
     print(json_module.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _screen(least: int = 0) -> Console:
-    """Return a console as wide as the terminal (100 columns where there is none), and at least ``least``."""
+def _screen() -> Console:
+    """Return a console as wide as the terminal, or of 100 columns where there is none."""
     known = out.is_terminal or "COLUMNS" in os.environ
-    return Console(width=max(least, out.width if known else _PIPED_WIDTH))
+    return Console(width=out.width if known else _PIPED_WIDTH)
 
 
 def _print_table(table: "Table", *, wide: bool) -> None:
-    from striate.anatomy.formats import COLUMNS
-
-    headings = _with_headings(table.rows, table.title.partition(",")[0], plain=wide)
-    columns = list(COLUMNS) if wide else _console_columns(small=table.totals["memory_bytes"] < 10**7)
-    widths = [_column_width(column, number, headings, table) for number, column in enumerate(columns)]
-    screen = _screen()
-    left_out = [] if wide else _drop(columns, widths, screen.width)
-    screen.print(f"[bold]{escape(table.title)}[/]", highlight=False)
-    drawn = Drawn(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    for column in columns:
-        drawn.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
-    for name, row in headings:
-        if row is None:
-            drawn.add_row(escape(name))
-            continue
-        cells = [escape(column.text(row)) for column in columns[1:]]
-        quiet = row["role"] in ("activation", "view")
-        drawn.add_row(escape(name), *cells, style="dim" if quiet else None)
-    drawn.add_section()
-    drawn.add_row(*(escape(column.total(table)) for column in columns), style="bold")
-    _screen(sum(widths) + _GAP * len(widths)).print(drawn, highlight=False)
-    screen.print()
-    for sentence in table.where:
-        screen.print(escape(sentence[:1].upper() + sentence[1:]) + ".", highlight=False)
-    if not wide and any(row["field_rows_px"] is not None for row in table.rows):
-        left_out = ["field: pixels that a unit sees / jump: pixels from one unit to the next", *left_out]
-    for note in (*table.notes, *left_out):
-        screen.print(f"[dim]{escape(note[:1].upper() + note[1:])}.[/]", highlight=False)
-    for row in table.rows:
-        if row["note"]:
-            screen.print(f"[yellow]{escape(row['name'])}: {escape(row['note'])}[/]", highlight=False)
-
-
-def _console_columns(*, small: bool) -> "list[Column]":
-    """Choose what a terminal shows, abbreviated; the memory of small networks in kB."""
-    from striate.anatomy.formats import COLUMNS, Column
-
-    by_heading = {column.heading: column for column in COLUMNS}
-    return [
-        by_heading["layer"],
-        by_heading["kind"],
-        by_heading["output"],
-        by_heading["weights"],
-        by_heading["biases"],
-        Column(
-            "MACs",
-            True,
-            lambda row: _in_short(row["macs"]),
-            lambda table: _in_short(table.totals["macs"]),
-        ),
-        Column("%", True, lambda row: _whole_percent(row["macs_share"])),
-        Column(
-            "kB",
-            True,
-            lambda row: _kilobytes(row["memory_bytes"]),
-            lambda table: _kilobytes(table.totals["memory_bytes"]),
-        )
-        if small
-        else by_heading["MB"],
-        Column("%", True, lambda row: _whole_percent(row["memory_share"])),
-        Column("field/jump", True, _field_and_jump),
-    ]
-
-
-def _in_short(macs: int) -> str:
-    if macs >= 10**7:
-        return f"{macs / 1e6:,.1f} M"
-    return f"{macs:,}" if macs else ""
-
-
-def _kilobytes(count: int) -> str:
-    return "<0.1" if 0 < count < 50 else f"{count / 1e3:,.1f}" if count else ""
-
-
-def _whole_percent(share: float) -> str:
-    from striate.anatomy.table import percent
-
-    return percent(share).removesuffix("%") if share else ""
-
-
-def _field_and_jump(row: "Row") -> str:
-    from striate.anatomy.formats import field_px
-
-    if row["whole_image"]:
-        return "whole image"
-    rows, columns = row["jump_rows_px"], row["jump_columns_px"]
-    size = field_px(row)
-    if rows is None and columns is None:
-        return size
-    return f"{size}/{rows}" if rows == columns else f"{size}/{rows}x{columns}"
-
-
-def _with_headings(rows: "list[Row]", net: str, *, plain: bool) -> "list[tuple[str, Row | None]]":
-    """Give each row the words for its first column; the rows of a block are indented below its name."""
-    found: list[tuple[str, Row | None]] = []
-    block = ""
-    for row in rows:
-        first, dot, rest = row["name"].partition(".")
-        if plain or not dot:
-            found.append((row["name"], row))
-            block = ""
-            continue
-        if first != block:
-            found.append((first, None))
-            block = first
-        found.append((f"  {rest}", row))
-    return found
-
-
-def _column_width(
-    column: "Column", number: int, headings: "list[tuple[str, Row | None]]", table: "Table"
-) -> int:
-    texts = [name if number == 0 else "" if row is None else column.text(row) for name, row in headings]
-    return max(cell_len(text) for text in (*texts, column.heading, column.total(table)))
-
-
-_EXPENDABLE = (("%", "shares"), ("biases", "biases"), ("kind", "kinds"), ("field/jump", "receptive fields"))
-
-
-def _drop(columns: "list[Column]", widths: list[int], width: int) -> list[str]:
-    """Leave columns out until the rest fits; say which."""
-    dropped = []
-    for heading, word in _EXPENDABLE:
-        if sum(widths) + _GAP * (len(widths) - 1) <= width:
-            break
-        dropped.append(word)
-        for number in reversed(range(len(columns))):
-            if columns[number].heading == heading:
-                del columns[number], widths[number]
-    return [f"left out for lack of room: {', '.join(dropped)}; all columns: --wide"] if dropped else []
+    for line, style in table.styled_lines(width=_screen().width, wide=wide):
+        out.print(escape(in_options(line)), style=style or None, highlight=False, soft_wrap=True)
 
 
 def _print_check(results: "tuple[FieldCheck, ...]") -> None:

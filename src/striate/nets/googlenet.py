@@ -22,7 +22,7 @@ AUXILIARY_DROPOUT = 0.7
 
 
 class GoogLeNet(nn.Module):
-    """Named layers in order, with auxiliary classifiers that stand where they branch off.
+    """Named layers in order, with auxiliary classifiers placed where they branch off.
 
     Attributes:
         name: the network's name.

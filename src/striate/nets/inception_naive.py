@@ -1,6 +1,6 @@
 """The lectures' arithmetic on Inception modules: the naive one, and the one with 1x1 bottlenecks.
 
-Both read 28x28x256 maps. Here each stands in a small network, so that they can be run, trained and compared.
+Both read 28x28x256 maps. Here each is part of a small network, so that it can be run, trained and compared.
 """
 
 from collections import OrderedDict

@@ -10,7 +10,7 @@ DEPTH_X, DEPTH_Y = 0.36, 0.26  # how far one point of depth goes to the right an
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One box where it stands."""
+    """One box with its position."""
 
     step: Step
     left: float

@@ -112,7 +112,7 @@ class Network:
     ) -> tuple[list[str], list[list[str]]]:
         """Return the cuts, and the nodes before each of them and behind the last.
 
-        Dead ends stand where they branch off; one that reads several sections leaves no cut.
+        Dead ends are drawn where they branch off; one that reads several sections leaves no cut.
         """
         main = self._main(nodes, sink)
         cuts = self._cuts(nodes, main, source, sink)

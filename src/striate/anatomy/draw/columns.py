@@ -11,7 +11,7 @@ from striate.anatomy.draw.steps import Repeat, sides
 
 SMALL = 6.0  # size of the letters of sizes
 FRAME_BESIDE = 4.0  # from boxes and lines to their frame
-WIDE_FRAME = 150.0  # from here on a frame's name stands turned beside it
+WIDE_FRAME = 150.0  # from here on a frame's name is turned and beside it
 _NAME_ROOM = 62.0
 
 
@@ -26,7 +26,7 @@ class Column:
 
 
 class Names:
-    """What stands on the left of frames and boxes: names, and sizes where they change."""
+    """What is on the left of frames and boxes: names, and sizes where they change."""
 
     def __init__(self, units: Sequence[Unit], network: Network, repeats: Mapping[str, Repeat]) -> None:
         self.repeats = repeats
@@ -54,7 +54,7 @@ class Names:
         return [(shortened(name, _NAME_ROOM, FONT, bold=True), True), *lines]
 
     def named(self, spot: Spot) -> bool:
-        """Tell whether a box has a name beside it: on the main path, where there is room."""
+        """Whether a box has a name beside it: on the main path, where there is room."""
         name, role = spot.step.name, spot.step.role
         return name in self.main and not self.blocks[name] and role not in ("join", "input")
 
@@ -64,7 +64,7 @@ class Names:
 
 
 def size_of(bold: bool) -> float:
-    """Return the size of the letters of names (bold) and of what stands under them."""
+    """Return the size of the letters of names (bold) and of what is under them."""
     return FONT if bold else SMALL
 
 

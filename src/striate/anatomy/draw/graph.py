@@ -60,10 +60,10 @@ def draw_graph(
         steps: of the network.
         width: of the page in points.
         blocks: the module that each step is framed with, "" for none.
-        repeats: blocks that stand for several.
+        repeats: blocks drawn once for several.
 
     Returns:
-        The shapes. Long networks stand in as many columns as the page holds.
+        The shapes. Long networks fill as many columns as the page holds.
     """
     network = Network(steps, blocks)
     units = network.units()
@@ -196,7 +196,7 @@ def _framed(piece: Piece, blocks: Mapping[str, str], names: Names) -> tuple[list
         if any(_touch(frame, other) for other in others) or any(
             _touch(text.box, other) for text in beside for other in others + lines
         ):
-            continue  # its steps stand among others: their names are in the hints
+            continue  # its steps lie among others: their names are in the hints
         frames.append(
             Box(
                 x=left,
@@ -219,7 +219,7 @@ def _framed(piece: Piece, blocks: Mapping[str, str], names: Names) -> tuple[list
 
 
 def _touch(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Tell whether two rectangles (left, top, right, bottom) share a point."""
+    """Whether two rectangles (left, top, right, bottom) share a point."""
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 

@@ -1,4 +1,4 @@
-"""Words in figures: what stands in boxes, shortened names, ranges of names."""
+"""Words in figures: what boxes say, shortened names, ranges of names."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _WIDEST_LABEL = 92.0
 
 
 def label(step: Step, *, short: bool = False) -> str:
-    """Write what stands in a step's box; ``short`` without the word for a convolution."""
+    """Write what a step's box says; ``short`` without the word for a convolution."""
     parts = []
     if step.role in ("conv", "pool"):
         window = window_words(step)
@@ -39,7 +39,7 @@ def label(step: Step, *, short: bool = False) -> str:
 
 
 def shortened(text: str, width: float, font: float, *, bold: bool = False) -> str:
-    """Shorten a text in its middle until it is no wider than so many points."""
+    """Shorten a text in its middle until it is no wider than a number of points."""
     kept, short = len(text), text
     while kept > 2 and text_width(short, font, bold=bold) > width:
         kept -= 1

@@ -64,7 +64,7 @@ def layout(
     if not chain and (style == "volumes" or towers):
         raise UsageError(
             f"volumes are drawn of chains of layers only, and {anatomy.name} branches:"
-            " use --style graph, or --depth 1 to draw its modules as one volume each"
+            " use `style=graph`, or `depth=1` to draw its modules as one volume each"
         )
     if towers and not any(step.window is not None and step.window.groups == 2 for step in steps):
         raise UsageError(f"expected a network with convolutions in two groups, got {anatomy.name}: no towers")

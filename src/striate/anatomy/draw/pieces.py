@@ -1,4 +1,4 @@
-"""Pieces of a graph: boxes where they stand, and the lines between them."""
+"""Pieces of a graph: boxes with their positions, and the lines between them."""
 
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +22,7 @@ def is_symbol(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a step stands: the middle of its box's upper edge, and the size of the box."""
+    """Where a step is: the middle of its box's upper edge, and the size of the box."""
 
     step: Step
     x: float

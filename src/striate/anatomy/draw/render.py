@@ -60,7 +60,7 @@ def svg(picture: Picture, *, theme: str = "light", pixels: int | None = None) ->
 
 
 def png(picture: Picture, *, theme: str = "light", pixels: int | None = None) -> bytes:
-    """Draw a picture as PNG, so many pixels wide; None: 300 for each inch of its width on paper."""
+    """Draw a picture as PNG of a width in pixels; None: 300 for each inch of its width on paper."""
     if pixels is None:
         pixels = round(picture.width / 72 * _PRINT_DPI)
     # A little more than the pixels asked for: what is left over is cut off.

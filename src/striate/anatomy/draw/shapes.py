@@ -132,7 +132,7 @@ class Wire:
         colour: name of a colour.
         line: its width.
         dotted: whether it is.
-        arrow: whether an arrow head stands at its end.
+        arrow: whether it ends in an arrow head.
     """
 
     points: tuple[Point, ...]

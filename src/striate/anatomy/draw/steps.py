@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from striate.anatomy.record import Anatomy, Layer, Shape, Window
+from striate.anatomy.layer import Layer, Shape, Window
+from striate.anatomy.record import Anatomy
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 _WORDS = {
@@ -220,7 +221,7 @@ def _operation(layer: Layer) -> str:
 
 
 def _fold_forward(drafts: dict[str, _Draft]) -> None:
-    """Fold what stands in front of a convolution (pre-activation) into it."""
+    """Fold what precedes a convolution (pre-activation) into it."""
     for name in list(drafts):
         draft = drafts[name]
         if draft.role not in ("norm", "activation"):
@@ -305,7 +306,7 @@ def _in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def is_chain(steps: Sequence[Step]) -> bool:
-    """Tell whether each step reads just the one before it."""
+    """Whether each step reads just the one before it."""
     return all(step.inputs == (before.name,) for before, step in pairwise(steps)) and not any(
         step.inputs for step in steps[:1]
     )
@@ -313,7 +314,7 @@ def is_chain(steps: Sequence[Step]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """A block that stands for several alike.
+    """A block drawn once for several alike.
 
     Attributes:
         last: name of the last of them.
@@ -334,7 +335,7 @@ def without_repeats(
         block_of: the block of a step, "" for none.
 
     Returns:
-        The steps that are left, and what the blocks that stand for several stand for.
+        The steps that are left, and how many each repeated block is drawn for.
     """
     blocks: dict[str, list[Step]] = {}
     for step in steps:

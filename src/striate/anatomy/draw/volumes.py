@@ -368,7 +368,7 @@ def _text(line: _Line, x: float, y: float) -> Text:
 
 
 def _heights(segments: Sequence[tuple[Point, Point]], left: float, right: float) -> list[float]:
-    """Return the heights at which lines stand between two places, their extremes among them."""
+    """Return the heights at which lines run between two places, their extremes among them."""
     found = []
     for (x1, y1), (x2, y2) in segments:
         if max(x1, x2) < left or min(x1, x2) > right:

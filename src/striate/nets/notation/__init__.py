@@ -1,15 +1,15 @@
 """Networks written the way the lectures write them: text to value, value to text, value to network.
 
-The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value, in five steps: ``scan``
-(lines and tokens), ``lines`` (what each line is), ``forms`` and ``pattern`` (drafts of layers), ``naming``
-(labels and the activations that slides leave out), ``checking`` (sizes and claims). ``EXAMPLES`` is a folder
-of texts.
+The forms are in ``docs/notation.md``. A text becomes a ``Notation``, a frozen value: ``text`` (lines and
+tokens), ``phrases`` and ``forms`` or ``pattern`` (drafts of layers), ``checking`` (names, activations that
+slides leave out, sizes, claims), ``parsing`` (all of it in order). ``EXAMPLES`` is a folder of texts.
 """
 
 from pathlib import Path
 
 from striate.nets.notation.building import build
-from striate.nets.notation.layers import (
+from striate.nets.notation.parsing import Sketch, parse, read, sketch
+from striate.nets.notation.record import (
     Activation,
     BatchNorm,
     Conv,
@@ -18,12 +18,10 @@ from striate.nets.notation.layers import (
     GlobalAvgPool,
     Layer,
     Norm,
+    Notation,
     Pool,
 )
-from striate.nets.notation.parsing import Sketch, parse, read, sketch
-from striate.nets.notation.recognising import notation_of
-from striate.nets.notation.record import Notation
-from striate.nets.notation.writing import write
+from striate.nets.notation.writing import notation_of, write
 
 __all__ = [
     "EXAMPLES",

@@ -1,13 +1,15 @@
 """From a ``Notation`` to an ordinary, trainable network."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import nn
 
 from striate.core.errors import UsageError
 from striate.nets.modules import Chain, LocalResponseNorm, ScaledTanh
-from striate.nets.notation.layers import (
+from striate.nets.notation.record import (
     Activation,
+    ActivationKind,
     BatchNorm,
     Conv,
     Dropout,
@@ -15,10 +17,20 @@ from striate.nets.notation.layers import (
     GlobalAvgPool,
     Layer,
     Norm,
+    Notation,
     Pool,
+    Volume,
+    num_values,
 )
-from striate.nets.notation.record import Notation
-from striate.nets.notation.volumes import Volume, num_values
+
+_ACTIVATIONS: dict[ActivationKind, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "scaled tanh": ScaledTanh,
+}
 
 
 def build(notation: Notation, num_classes: int | None = None) -> Chain:
@@ -104,22 +116,5 @@ def _module(layer: Layer, volume: Volume) -> nn.Module:
         case FullyConnected():
             return nn.Linear(num_values(volume), layer.units, bias=layer.bias)
         case Activation():
-            return _activation(layer)
-
-
-def _activation(layer: Activation) -> nn.Module:
-    match layer.kind:
-        case "relu":
-            return nn.ReLU()
-        case "tanh":
-            return nn.Tanh()
-        case "sigmoid":
-            return nn.Sigmoid()
-        case "scaled tanh":
-            return ScaledTanh()
-        case "leaky relu":
-            assert layer.constant is not None
-            return nn.LeakyReLU(layer.constant)
-        case "elu":
-            assert layer.constant is not None
-            return nn.ELU(layer.constant)
+            make = _ACTIVATIONS[layer.kind]
+            return make() if layer.constant is None else make(layer.constant)

@@ -4,12 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from striate.nets.notation.clauses import Clauses, read_clauses
-from striate.nets.notation.drafts import make_draft
-from striate.nets.notation.items import Draft, Item, Scores
-from striate.nets.notation.layers import MAX_LAYERS
-from striate.nets.notation.phrases import read_phrase, suggest
-from striate.nets.notation.scan import Piece, Spot, Token
+from striate.nets.notation.forms import make_draft
+from striate.nets.notation.phrases import Clauses, Draft, Item, Scores, read_clauses, read_phrase, suggest
+from striate.nets.notation.record import MAX_LAYERS
+from striate.nets.notation.text import Piece, Spot, Token
 
 MAX_DEPTH = 8
 _POOLS = ("pool", "max pool", "avg pool")
@@ -38,7 +36,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _With:
-    """What stands behind ``with``: the numbers for the letters, and the clauses for kinds of layers."""
+    """What follows ``with``: the numbers for the letters, and the clauses for kinds of layers."""
 
     letters: dict[str, int]
     kinds: dict[str, tuple[str, Clauses, Spot]]
@@ -70,13 +68,10 @@ def expand_pattern(tokens: list[Token]) -> list[Item]:
     """Write a pattern out.
 
     Args:
-        tokens: the pattern and what stands behind ``with``.
+        tokens: the pattern and what follows ``with``.
 
     Returns:
         Drafts of layers in order; the scores last, if the pattern ends in SOFTMAX.
-
-    Raises:
-        UsageError: a bracket, number, width or kind is missing or too much, with its place.
     """
     stop = next((i for i, token in enumerate(tokens) if token.is_word("with")), len(tokens) - 1)
     given = _read_with(tokens[stop + (tokens[stop].kind != "end") :])

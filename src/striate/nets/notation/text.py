@@ -1,4 +1,7 @@
-"""Text into lines, pieces and tokens; each knows its place, so that an error can name it."""
+"""Text into lines, pieces and tokens, each with its place, and the remarks that slides write beside a layer.
+
+Here and in the files that build on it, what a text gets wrong is a ``UsageError`` that names its place.
+"""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from striate.core.errors import UsageError
-from striate.nets.notation.layers import shorten
+from striate.nets.notation.record import shorten
 
 MAX_TEXT = 100_000
 _MAX_DIGITS = 12
@@ -51,7 +54,7 @@ TokenKind = Literal["number", "size", "word", "mark", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A number, a size (``11x11``), a word or a sign; the last one of a piece is the "end"."""
+    """A number, a size (``11x11``), a word or a mark; the last one of a piece is the "end"."""
 
     kind: TokenKind
     text: str
@@ -63,7 +66,7 @@ class Token:
         return "the end of the line" if self.kind == "end" else shorten(self.text)
 
     def is_mark(self, *marks: str) -> bool:
-        """Whether it is one of these signs."""
+        """Whether it is one of these marks."""
         return self.kind == "mark" and self.text in marks
 
     def is_word(self, *words: str) -> bool:
@@ -71,31 +74,19 @@ class Token:
         return self.kind == "word" and self.text.lower() in words
 
     def whole(self) -> int:
-        """Return the whole number that it is.
-
-        Raises:
-            UsageError: it is none.
-        """
+        """Return the whole number that it is."""
         if self.kind != "number" or not self.text.isdigit():
             raise self.spot.refuse(f"expected a whole number, got {self.got}: write digits alone")
         return int(self.text)
 
     def real(self) -> float:
-        """Return the number that it is.
-
-        Raises:
-            UsageError: it is none.
-        """
+        """Return the number that it is."""
         if self.kind != "number":
             raise self.spot.refuse(f"expected a number, got {self.got}: write one, such as 0.5")
         return float(self.text)
 
     def sizes(self) -> tuple[int, ...]:
-        """Return the numbers of a size, one for a plain number.
-
-        Raises:
-            UsageError: it is neither.
-        """
+        """Return the numbers of a size, one for a plain number."""
         if self.kind == "size":
             return tuple(int(part) for part in _BY.split(self.text))
         return (self.whole(),)
@@ -116,14 +107,10 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def read_lines(text: str, source: str) -> Iterator[Piece]:
-    """Give the lines of a text without comments, blanks at the ends and empty lines.
-
-    Raises:
-        UsageError: the text is too long.
-    """
+    """Give the lines of a text without comments, blanks at the ends and empty lines."""
     if len(text) > MAX_TEXT:
         raise UsageError(
-            f"{source}:1:1: expected a text of at most {MAX_TEXT:,} signs, got {len(text):,}: shorten it"
+            f"{source}:1:1: expected a text of at most {MAX_TEXT:,} characters, got {len(text):,}: shorten it"
         )
     for number, line in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), start=1):
         piece = Piece(line.split("#", 1)[0], Spot(source, number, 1)).stripped()
@@ -132,11 +119,7 @@ def read_lines(text: str, source: str) -> Iterator[Piece]:
 
 
 def split_arrows(line: Piece) -> list[Piece]:
-    """Cut a line at its arrows, ``->`` or ``>``; one at either end of a line cuts nothing.
-
-    Raises:
-        UsageError: nothing between two arrows.
-    """
+    """Cut a line at its arrows, ``->`` or ``>``; one at either end of a line cuts nothing."""
     pieces = []
     start = 0
     for arrow in _ARROW.finditer(line.text):
@@ -152,11 +135,7 @@ def split_arrows(line: Piece) -> list[Piece]:
 
 
 def read_tokens(piece: Piece) -> list[Token]:
-    """Cut a piece into tokens; the last one is the end.
-
-    Raises:
-        UsageError: a sign that the notation does not use, or a number of too many digits.
-    """
+    """Cut a piece into tokens; the last one is the end."""
     tokens: list[Token] = []
     position = 0
     text = piece.text
@@ -169,7 +148,7 @@ def read_tokens(piece: Piece) -> list[Token]:
         found = _TOKEN.match(text, position)
         if found is None:
             raise spot.refuse(
-                f"expected letters, digits or the signs of the notation, got {text[position]!r}: remove it"
+                f"expected letters, digits or the notation's symbols, got {text[position]!r}: remove it"
             )
         word = found.group()
         if broken := _BROKEN_SIZE.match(text, position):
@@ -203,3 +182,65 @@ def _check_digits(word: str, spot: Spot) -> None:
             raise spot.refuse(
                 f"expected a number of at most {_MAX_DIGITS} digits, got {shorten(part)}: shorten it"
             )
+
+
+_REMARK = re.compile(r"\b(memory|params|parameters)\s*:", re.IGNORECASE)
+_EXACT = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+")
+_ROUNDED = re.compile(r"([0-9]+)(\.[0-9]+)?\s*([KMG])", re.IGNORECASE)
+_PRODUCT = re.compile(r"[0-9]+(?:\s*[xX*\u00d7]\s*[0-9]+)+")
+_SCALE = {"K": 10**3, "M": 10**6, "G": 10**9}
+_MAX_SIGNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WeightClaim:
+    """What ``params:`` says: the number of weights lies from ``low`` to ``high``."""
+
+    low: float
+    high: float
+    text: str
+    spot: Spot
+
+    def allows(self, number: int) -> bool:
+        """Whether the number of weights can be this one."""
+        return self.low <= number <= self.high
+
+
+def cut_remarks(piece: Piece) -> Piece:
+    """Return a piece without its remarks, which are not read."""
+    remark = _REMARK.search(piece.text)
+    return piece if remark is None else piece.cut(0, remark.start()).stripped()
+
+
+def split_remarks(piece: Piece) -> tuple[Piece, tuple[WeightClaim, ...]]:
+    """Cut the remarks off the end of a piece and read what each ``params:`` says."""
+    remarks = list(_REMARK.finditer(piece.text))
+    if not remarks:
+        return piece, ()
+    claims = []
+    stops = [remark.start() for remark in remarks[1:]] + [len(piece.text)]
+    for remark, stop in zip(remarks, stops, strict=True):
+        if remark.group(1).lower() != "memory":
+            claims.append(_read_claim(piece.cut(remark.end(), stop).stripped()))
+    return piece.cut(0, remarks[0].start()).stripped(), tuple(claims)
+
+
+def _read_claim(remark: Piece) -> WeightClaim:
+    result = remark.text.rpartition("=")[2].strip().rstrip("!.").replace("(", "").replace(")", "")
+    if len(result) <= _MAX_SIGNS:
+        if _EXACT.fullmatch(result):
+            exact = int(result.replace(",", ""))
+            return WeightClaim(exact, exact, result, remark.spot)
+        if rounded := _ROUNDED.fullmatch(result):
+            unit = _SCALE[rounded.group(3).upper()] * 10.0 ** (1 - len(rounded.group(2) or "."))
+            number = float(rounded.group(1) + (rounded.group(2) or "")) * _SCALE[rounded.group(3).upper()]
+            return WeightClaim(number - unit, number + unit, result, remark.spot)
+        if _PRODUCT.fullmatch(result):
+            product = 1
+            for factor in re.split(r"\D+", result):
+                product *= int(factor)
+            return WeightClaim(product, product, result, remark.spot)
+    raise remark.spot.refuse(
+        f"expected a number of weights such as 1,728 or (3*3*3)*64, got {shorten(remark.text)}:"
+        " correct the remark or leave it out"
+    )
