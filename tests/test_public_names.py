@@ -71,7 +71,7 @@ def test_type_checkers_see_the_names(tmp_path: Path) -> None:
         "striate.nowhere\n"
     )
     found = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", str(file)],
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(file)],
         capture_output=True,
         text=True,
         cwd=Path(striate.__file__).parents[1],

@@ -1,46 +1,61 @@
 """``striate train``."""
 
 import json as json_module
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from striate.cli.arguments import pairs, value_of
+from striate.cli.arguments import arguments_of, pairs, read_size
+from striate.cli.options import (
+    OUT,
+    DataOption,
+    DeviceOption,
+    InputOption,
+    JsonOption,
+    PrecisionOption,
+    StrictOption,
+    compute_of,
+)
 from striate.cli.show import Listener, err, out, percent
+from striate.core.choices import CompileChoice
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from striate.recipes.recipe import RecipeChanges
     from striate.training.result import TrainResult
 
 
 def train(
     net: Annotated[
         str | None,
-        typer.Argument(help="Name of a network (`striate nets`), or a .net file that you wrote."),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            "-d",
-            help="digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar,"
-            " .tar.gz or .zip of one, or a .csv/.jsonl manifest. Several are united.",
+        typer.Argument(
+            metavar="NETWORK",
+            help="Name of a network (`striate nets`), a .net file that you wrote, or module:factory, a function"
+            " of your own that returns a torch.nn.Module.",
         ),
     ] = None,
+    data: DataOption = None,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe; default: the network's own.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a field of the recipe, e.g. --set lr=0.05. Repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a field of the recipe, e.g. --set lr=0.05. Repeatable."
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None,
         typer.Option(
-            "--arg", help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable."
+            "--arg",
+            metavar="KEY=VALUE",
+            help="An argument of the network, e.g. --arg input_px=64 for vgg16. Repeatable.",
         ),
     ] = None,
+    input: InputOption = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -49,9 +64,11 @@ def train(
         ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder to create; default: under runs/.")
+        Path | None, typer.Option(*OUT, metavar="RUN", help="Run folder to create; default: under runs/.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a run folder; needs nothing else.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue a run folder; needs nothing else.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, order, augmentation and dropout; default 0.")
     ] = None,
@@ -59,23 +76,21 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Keep so many networks of one training: the rate falls and restarts so many times"
+            help="Keep this number of networks from one training: the rate falls and restarts as often"
             " (--set schedule=cyclic --set cycles=N), and each fall leaves a bundle in RUN/snapshots.",
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     compile: Annotated[
-        str,
-        typer.Option(help="auto, on or off: torch.compile; auto does so where a long training gains by it."),
+        CompileChoice,
+        typer.Option(help="torch.compile; auto does so where a long training gains by it."),
     ] = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")
-    ] = False,
+    strict: StrictOption = False,
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Time between checkpoints, at least.")
     ] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Train a network on labelled images, test it, and write a report.
 
@@ -83,7 +98,7 @@ def train(
 
     Example:  [bold]striate train resnet20 --data photos/ --recipe photos --epochs 30 --set lr=0.0005[/]
 
-    Example:  [bold]striate train resnet50_v1_5 --weights torchvision --data photos/ --epochs 5[/]
+    Example:  [bold]striate train resnet50_v1_5 --weights torchvision -d photos/ --recipe photos --epochs 5[/]
 
     Example:  [bold]striate train my.net --data cifar10[/]
 
@@ -94,23 +109,31 @@ def train(
     from striate.training.train import resume as run_resume
     from striate.training.train import train as run_train
 
+    own = net if net is not None and resume is not None and ":" in net else None
     if resume is not None:
-        given = [word for word, value in (("NET", net), ("--data", data), ("--out", run)) if value]
-        given += [
-            word for word, value in (("--recipe", recipe), ("--set", settings), ("--epochs", epochs)) if value
-        ]
-        given += [word for word, value in (("--arg", arguments), ("--strict", strict)) if value]
-        given += ["--weights"] if weights is not None else []
-        given += [] if seed is None else ["--seed"]
-        given += [] if snapshots is None else ["--snapshots"]
-        for word, value in (("--precision", precision), ("--device", device), ("--compile", compile)):
-            given += [word] if value != "auto" else []
-        if given:
+        given = {
+            "NETWORK": net if own is None else None,
+            "--data": data,
+            "--recipe": recipe,
+            "--set": settings,
+            "--epochs": epochs,
+            "--arg": arguments,
+            "--input": input,
+            "--weights": weights,
+            "--out": run,
+            "--seed": seed,
+            "--snapshots": snapshots,
+            "--strict": strict or None,
+            "--precision": None if precision == "auto" else precision,
+            "--device": None if device == "auto" else device,
+            "--compile": None if compile == "auto" else compile,
+        }
+        if words := [word for word, value in given.items() if value is not None and value != []]:
             raise UsageError(
-                f"--resume goes on with the run as it was begun, so it takes no {', '.join(given)}"
+                f"--resume continues the run as it was started, so it takes no {', '.join(words)}"
             )
         with Listener() as listener:
-            result = run_resume(resume, checkpoint_s=checkpoint_seconds, progress=listener)
+            result = run_resume(resume, net=own, checkpoint_s=checkpoint_seconds, progress=listener)
     else:
         if net is None:
             raise UsageError("expected the name of a network: striate train lenet5_modern --data digits")
@@ -118,33 +141,63 @@ def train(
             raise UsageError(
                 f"expected images to learn from: striate train {net} --data FOLDER (or --data digits)"
             )
-        changes = pairs("--set", settings or [])
+        texts = pairs("--set", settings or [])
         if snapshots is not None:
-            for key in {"schedule", "cycles"} & changes.keys():
-                raise UsageError(f"--snapshots sets {key} itself: leave out --set {key}={changes[key]}")
-            changes |= {"schedule": "cyclic", "cycles": str(snapshots)}
+            for key in {"schedule", "cycles"} & texts.keys():
+                raise UsageError(f"--snapshots sets {key} itself: leave out --set {key}={texts[key]}")
+            texts |= {"schedule": "cyclic", "cycles": str(snapshots)}
+        changes = _changes(texts, epochs)
         with Listener() as listener:
             result = run_train(
                 net,
                 data,
                 recipe=recipe,
-                settings=changes,
-                epochs=epochs,
-                net_arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
+                input=_size(input),
+                arguments=arguments_of(arguments),
                 weights=weights,
                 out=run,
                 seed=seed or 0,
-                precision=precision,  # type: ignore[arg-type]
-                device=device,  # type: ignore[arg-type]
-                compile=compile,  # type: ignore[arg-type]
+                compute=compute_of(device, precision),
+                compile=compile,
                 strict=strict,
                 checkpoint_s=checkpoint_seconds,
+                command=_command(net),
                 progress=listener,
+                **changes,
             )
     if json:
         print(json_module.dumps(_to_json(result), indent=2, ensure_ascii=False))
     else:
         _print(result)
+
+
+def _changes(texts: Mapping[str, str], epochs: int | None) -> "RecipeChanges":
+    from striate.recipes.recipe import parse_changes
+
+    found = parse_changes(texts)
+    return found if epochs is None else {**found, "epochs": epochs}
+
+
+def _size(text: str | None) -> tuple[int, int, int] | None:
+    size = read_size(text)
+    if size is None:
+        return None
+    if len(size) != 3:
+        raise UsageError(f"expected --input as CxHxW, such as 3x64x64, got {text!r}")
+    return (size[0], size[1], size[2])
+
+
+def _command(net: str) -> str:
+    """Write the command that repeats this one, also when the network's recipe becomes another."""
+    import shlex
+
+    from striate.nets import find
+    from striate.weights.open import is_own
+
+    words = ["striate", *sys.argv[1:]]
+    if not any(word == "--recipe" or word.startswith("--recipe=") for word in words) and not is_own(net):
+        words += ["--recipe", find(net).recipe]
+    return shlex.join(words)
 
 
 def _print(result: "TrainResult") -> None:

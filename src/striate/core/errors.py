@@ -1,7 +1,7 @@
 """The one exception tree of striate.
 
 Every message is one line that says what was expected, what was got and what to do about it. The command line
-prints that line and exits with ``exit_code``; a traceback is shown only with ``--debug``.
+prints that line and exits with ``exit_code``; a traceback only where it is asked for.
 """
 
 

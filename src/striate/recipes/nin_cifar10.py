@@ -6,7 +6,7 @@ CIFAR-10; that for SVHN has momentum 0.9, steps of 1 on a cost multiplied by 0.1
 a rate of 0.1 and, relative to it, a weight decay of 1e-4, with cuda-convnet's form of momentum.
 
 Published result (test error): 10.41 % without augmentation; 8.81 % with translations and flips
-(``--set crop_pad_px=4 --set flip=true``; the paper does not say how far it translates).
+(``crop_pad_px=4``, ``flip=True``; the paper does not say how far it translates).
 
 Departures: one rate for all weights, 0.05, where the author's is 0.1, a tenth of that in cccp6 and twice that
 for biases; the mean and standard deviation of each channel in place of global contrast normalisation and ZCA

@@ -5,7 +5,7 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from striate.core.choices import OptimizerName as OptimizerName
 from striate.core.errors import UsageError
@@ -33,7 +33,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How to train. Variants are made with ``dataclasses.replace`` or ``--set key=value``.
+    """How to train. Variants are made with ``dataclasses.replace``, or ``train(..., lr=0.05)``.
 
     Attributes:
         name: the recipe's name, shown in reports.
@@ -135,9 +135,9 @@ class Recipe:
                 "recipe val_fraction + test_fraction: expected below 1, so that images are left to train on"
             )
         if self.resized_crop_area is not None and self.crop_pad_px:
-            raise UsageError("recipe resized_crop_area replaces the padded crop: --set crop_pad_px=0")
+            raise UsageError("recipe resized_crop_area replaces the padded crop: set `crop_pad_px=0`")
         if self.schedule == "plateau" and self.val_fraction == 0:
-            raise UsageError("recipe schedule plateau needs validation images: --set val_fraction=0.1")
+            raise UsageError("recipe schedule plateau needs validation images: set `val_fraction=0.1`")
         if self.schedule == "cyclic":
             self._check_cycles()
         if self.optimizer == "nesterov" and self.momentum == 0:
@@ -148,12 +148,12 @@ class Recipe:
             whole = -(-self.epochs // self.cycles) * self.cycles
             raise UsageError(
                 f"recipe cycles: expected whole epochs in each of the {self.cycles} cycles, got {self.epochs}"
-                f" epochs: --epochs {whole}, or another number of cycles"
+                f" epochs: `epochs={whole}`, or another number of cycles"
             )
         if self.warmup_epochs:
             raise UsageError(
                 f"recipe warmup_epochs: expected 0, since the cyclic schedule restarts at its peak, got"
-                f" {self.warmup_epochs:g}: --set warmup_epochs=0"
+                f" {self.warmup_epochs:g}: set `warmup_epochs=0`"
             )
 
     @property
@@ -180,23 +180,80 @@ class Recipe:
             raise UsageError(f"recipe is incomplete: {error}") from None
 
 
+class RecipeChanges(TypedDict, total=False):
+    """The fields of a ``Recipe`` by name, to change some of them: ``train(..., lr=0.05, epochs=3)``."""
+
+    epochs: int
+    lr: float
+    batch_images: int
+    optimizer: OptimizerName
+    momentum: float
+    weight_decay: float
+    decay_norm_and_bias: bool
+    clip_norm: float | None
+    schedule: ScheduleName
+    step_epochs: tuple[float, ...]
+    step_factor: float
+    plateau_patience_epochs: int
+    plateau_drops: int
+    polynomial_power: float
+    cycles: int
+    warmup_epochs: float
+    label_smoothing: float
+    class_weights: ClassWeights
+    average: Averaging
+    ema_decay: float
+    polyak_start_epoch: int
+    dropout: float | None
+    canvas_px: int | None
+    interpolation: Interpolation
+    normalise: Normalisation
+    crop_pad_px: int
+    crop_fill: CropFill
+    flip: bool
+    resized_crop_area: tuple[float, float] | None
+    colour_pca_std: float
+    brightness: float
+    contrast: float
+    saturation: float
+    val_fraction: float
+    test_fraction: float
+    select: Selection
+
+
 FIELDS = frozenset(field.name for field in fields(Recipe))
 """Names of a recipe's fields."""
 
 
-def change(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
-    """Return the recipe with some fields set from text, as in ``--set lr=0.1 --set step_epochs=82,123``.
+def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with some fields changed.
 
     Args:
         recipe: to start from.
-        settings: field name to text. ``none`` stands for None, a comma separates the values of a tuple.
+        changes: field name to value (``RecipeChanges``); lists stand for tuples, whole numbers for numbers.
 
     Raises:
         UsageError: an unknown field (close names are offered) or a value of the wrong type or range.
     """
     hints = get_type_hints(Recipe)
+    _refuse_unknown(changes, hints)
+    return replace(recipe, **{key: _from_json(value, hints[key]) for key, value in changes.items()})
+
+
+def parse_changes(settings: Mapping[str, str]) -> RecipeChanges:
+    """Read changes from text, as in ``lr=0.1`` and ``step_epochs=82,123``.
+
+    Args:
+        settings: field name to text. ``none`` stands for None, a comma separates the values of a tuple.
+
+    Raises:
+        UsageError: an unknown field (close names are offered) or a value of the wrong type.
+    """
+    hints = get_type_hints(Recipe)
     _refuse_unknown(settings, hints)
-    return replace(recipe, **{key: _parse(key, text, hints[key]) for key, text in settings.items()})
+    found: RecipeChanges = {}
+    found.update({key: _parse(key, text, hints[key]) for key, text in settings.items()})  # type: ignore[typeddict-item]
+    return found
 
 
 def _refuse_unknown(keys: Mapping[str, Any], hints: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ Published result (lossless CIFAR-10): test error 8.75 % (20 layers), 7.51 (32), 
 
 Departures: one mean and standard deviation for each channel instead of the mean image; all 50,000 images
 train, and the last weights are tested, as usual in replications. For 110 layers the paper starts at 0.01
-until the training error is below 80 %: ``--set warmup_epochs=1`` stands in for it.
+until the training error is below 80 %: ``warmup_epochs=1`` stands in for it.
 
 Command: ``striate train resnet20 --data cifar10 --recipe resnet_cifar``
 """

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.core.errors import DataError
+from striate.anatomy import trace
+from striate.core.errors import DataError, UsageError
 from striate.data.dataset import Dataset, fetch_pixels
 from striate.data.preprocess import decode_side_px, to_pixels
 from striate.evaluation.evaluate import Evaluation
@@ -24,6 +25,7 @@ from striate.recipes.recipe import Recipe
 from striate.report.mistakes import choose_images
 from striate.report.run_report import EpochRow, RunReport
 from striate.weights.bundle import Bundle
+from striate.weights.open import is_own
 from striate.weights.run_folder import RunFolder, read_settings
 
 _SPLITS = {"test": "test", "val": "validation", "train": "training"}
@@ -57,7 +59,7 @@ def gather(
         DataError: ``metrics.csv`` is damaged.
     """
     settings = read_settings(RunFolder(path)) if path.is_dir() else {}
-    run = replace(_stored(path, settings, bundle), filters=_first_filters(net), num_resumes=num_resumes)
+    run = replace(_stored(path, settings, net, bundle), filters=_first_filters(net), num_resumes=num_resumes)
     if dataset is None:
         return run
     own = bundle.data.get("fingerprint") == dataset.fingerprint
@@ -114,10 +116,10 @@ def _tested(
     )
 
 
-def _stored(path: Path, settings: Mapping[str, Any], bundle: Bundle) -> RunReport:
+def _stored(path: Path, settings: Mapping[str, Any], net: nn.Module, bundle: Bundle) -> RunReport:
     """Say what a bundle and, for a run, its folder hold; nothing is tested."""
-    entry = find(bundle.net)
-    summary = describe(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
+    title, name, paper, parameters, macs = _about(net, bundle)
+    pre = bundle.preprocessing
     data = _data_name(data_of(settings) or str(bundle.data.get("name", "")).split(" + "))
     counts = bundle.data.get("num_images")
     counts = counts if isinstance(counts, dict) else {}
@@ -131,14 +133,14 @@ def _stored(path: Path, settings: Mapping[str, Any], bundle: Bundle) -> RunRepor
     if "precision" in settings:
         environment["precision"] = settings["precision"]
     return RunReport(
-        title=f"{entry.title} on {data}" if data else entry.title,
+        title=f"{title} on {data}" if data else title,
         classes=bundle.classes,
         name=path.name,
-        net=entry.name,
-        num_parameters=summary.parameters,
-        macs=summary.macs,
-        input_shape=summary.input_shape,
-        paper=entry.paper,
+        net=name,
+        num_parameters=parameters,
+        macs=macs,
+        input_shape=(pre.channels, pre.height_px, pre.width_px),
+        paper=paper,
         data=data,
         num_images={str(name): int(count) for name, count in counts.items() if count},
         history=history,
@@ -159,6 +161,21 @@ def _stored(path: Path, settings: Mapping[str, Any], bundle: Bundle) -> RunRepor
         origin="its run folder" if is_run else "a bundle",
         ingredients=bundle.ingredients,
     )
+
+
+def _about(net: nn.Module, bundle: Bundle) -> tuple[str, str, str, int | None, int | None]:
+    """Return a network's title, name and paper, its parameters and multiply-accumulates."""
+    if not is_own(bundle.net):
+        entry = find(bundle.net)
+        summary = describe(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
+        return entry.title, entry.name, entry.paper, summary.parameters, summary.macs
+    name = bundle.net.strip("<>")
+    pre = bundle.preprocessing
+    try:
+        counted = trace(net, (pre.channels, pre.height_px, pre.width_px))
+    except UsageError:  # it can't be read on shapes alone
+        return name, name, "", None, None
+    return name, name, "", counted.parameters, counted.macs
 
 
 def data_of(settings: Mapping[str, Any]) -> list[str] | None:

@@ -91,7 +91,7 @@ def load_checkpoint(
         CheckpointError: the file is damaged, holds more than tensors and plain values, or belongs to other
             data, another recipe or another seed.
     """
-    remedy = "start anew with the same command and another --out"
+    remedy = "start anew with the same command and another `out`"
     content = _read(path, remedy)
     try:
         if content["version"] != _VERSION:
@@ -101,7 +101,7 @@ def load_checkpoint(
         if content["key"] != key:
             raise CheckpointError(
                 f"{path}: the data, the recipe or the network changed since this run began,"
-                f" so going on would mix two experiments: restore them, or {remedy}"
+                f" so resuming would mix two experiments: restore them, or {remedy}"
             )
         net.load_state_dict(content["net"])
         optimizer.load_state_dict(content["optimizer"])

@@ -43,8 +43,8 @@ def make_loss(
     if own is not None:
         if recipe.label_smoothing or recipe.class_weights != "none" or multi_label:
             raise UsageError(
-                "this network has an objective of its own, for one label an image:"
-                " --set label_smoothing=0 --set class_weights=none, or take another network"
+                "this network has an objective of its own, for one label an image: set `label_smoothing=0`"
+                " and `class_weights=none`, or take another network"
             )
         return own
     if multi_label:

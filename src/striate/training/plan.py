@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from striate.core.choices import CompileChoice, DeviceChoice
+from striate.core.compute import Precision
 from striate.core.environment import describe_machine, versions
 from striate.core.errors import CheckpointError, UsageError
 from striate.data.dataset import (
@@ -23,8 +24,6 @@ from striate.recipes import find_recipe
 from striate.recipes.recipe import Recipe
 from striate.weights.run_folder import RunFolder
 
-CompileChoice = Literal["auto", "on", "off"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -32,19 +31,20 @@ class Plan:
 
     net: str
     net_arguments: dict[str, Any]
+    input: tuple[int, int, int] | None
     weights: str | None
     data: list[str]
     recipe: Recipe
     seed: int
-    device: str
-    precision: str
+    device: DeviceChoice
+    precision: Precision
     threads: int
     compile: CompileChoice
     strict: bool
     command: str
 
 
-def net_arguments_of(recipe: Recipe, arguments: dict[str, Any]) -> dict[str, Any]:
+def net_arguments_of(recipe: Recipe, arguments: dict[str, Any], *, own: bool = False) -> dict[str, Any]:
     """Add the recipe's dropout to the arguments of a network.
 
     Raises:
@@ -54,19 +54,19 @@ def net_arguments_of(recipe: Recipe, arguments: dict[str, Any]) -> dict[str, Any
         raise UsageError(
             f"expected no num_classes, got {arguments['num_classes']}: the data's classes are counted"
         )
-    if recipe.dropout is not None:
+    if recipe.dropout is not None and not own:
         arguments.setdefault("dropout", recipe.dropout)
     return arguments
 
 
 def run_key(plan: Plan, dataset: Dataset) -> str:
-    """Name the experiment: a checkpoint goes on only under the same one."""
+    """Name the experiment: a checkpoint resumes only under the same one."""
     # Order and augmentation go by an image's place in the source, so the order of the images counts too.
     order = hashlib.blake2b(np.ascontiguousarray(dataset.scan.digests).data, digest_size=16)
     order.update(np.ascontiguousarray(dataset.source.labels).data)
     recipe = plan.recipe.to_json()
     if plan.recipe.schedule != "cyclic":
-        del recipe["cycles"]  # it counts for nothing, and runs begun before it existed go on
+        del recipe["cycles"]  # it counts for nothing, and runs started before it existed resume
     parts = [plan.net, plan.net_arguments, recipe, plan.seed, plan.precision]
     parts += [dataset.fingerprint, order.hexdigest()]
     if plan.weights is not None:
@@ -91,51 +91,33 @@ def default_out(net: str, where: Sequence[str | Path]) -> Path:
     return next(path for path in tries if not path.exists())
 
 
-def command_of(
+def call_of(
     net: str,
     where: Sequence[str | Path],
-    recipe: str | Recipe | None,
     chosen: Recipe,
-    settings: Mapping[str, str],
-    epochs: int | None,
-    net_arguments: Mapping[str, Any],
-    weights: str | Path | None,
+    published: Recipe,
+    recipe: str | Recipe | None,
     options: Mapping[str, object],
 ) -> str:
-    """Write the command that repeats a training."""
-    words = ["striate", "train", net]
-    for part in where:
-        words += ["--data", str(part)]
-    words += ["--recipe", chosen.name]
-    if isinstance(recipe, Recipe):
-        settings = {**_differences(recipe), **settings}
-    for key, value in settings.items():
-        words += ["--set", f"{key}={value}"]
-    for key, value in net_arguments.items():
-        words += ["--arg", f"{key}={value}"]
-    if weights is not None:
-        words += ["--weights", str(weights)]
-    if epochs is not None:
-        words += ["--epochs", str(epochs)]
-    for option, chosen_value in options.items():
-        if isinstance(chosen_value, bool):
-            words += [f"--{option}"] if chosen_value else []
-        elif chosen_value != "auto":
-            words += [f"--{option}", str(chosen_value)]
-    return shlex.join(words)
+    """Write the call that repeats a training."""
+    data = [str(part) for part in where]
+    words = [repr(net), repr(data[0] if len(data) == 1 else data), f"recipe={chosen.name!r}"]
+    words += [f"{key}={value!r}" for key, value in options.items() if value]
+    start = published if not isinstance(recipe, Recipe) else _published(recipe)
+    before = {} if start is None else start.to_json()
+    words += [
+        f"{key}={value!r}"
+        for key, value in chosen.to_json().items()
+        if key != "name" and before.get(key, value) != value
+    ]
+    return f"striate.train({', '.join(words)})"
 
 
-def _differences(recipe: Recipe) -> dict[str, str]:
-    """Say how a recipe value differs from the published one of its name, as settings."""
+def _published(recipe: Recipe) -> Recipe | None:
     try:
-        published = find_recipe(recipe.name).to_json()
+        return find_recipe(recipe.name)
     except UsageError:
-        return {}
-    return {
-        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
-        for key, value in recipe.to_json().items()
-        if published[key] != value
-    }
+        return None
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -143,6 +125,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     return {
         "net": plan.net,
         "net_arguments": plan.net_arguments,
+        **({} if plan.input is None else {"input": list(plan.input)}),
         "weights": plan.weights,
         "data": plan.data,
         "recipe": plan.recipe.to_json(),
@@ -158,6 +141,11 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _three(sizes: Any) -> tuple[int, int, int]:
+    channels, height, width = map(int, sizes)
+    return channels, height, width
+
+
 def plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> Plan:
     """Read a plan back.
 
@@ -168,6 +156,7 @@ def plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> Plan:
         return Plan(
             net=str(record["net"]),
             net_arguments=dict(record["net_arguments"]),
+            input=None if record.get("input") is None else _three(record["input"]),
             weights=None if record.get("weights") is None else str(record["weights"]),
             data=[str(part) for part in list(record["data"])],
             recipe=Recipe.from_json(record["recipe"]),
@@ -181,5 +170,5 @@ def plan_from_json(record: Mapping[str, Any], folder: RunFolder) -> Plan:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder.settings}: damaged ({error}): start anew with another --out"
+            f"{folder.settings}: damaged ({error}): start anew with another `out`"
         ) from None

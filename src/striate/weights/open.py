@@ -1,6 +1,7 @@
 """What a word means: a run folder, a bundle, a name, a ``.net`` file, a file of weights, a module."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -161,7 +162,7 @@ def open_bundle(path: str | Path, net: nn.Module | str | None = None) -> tuple[n
         raise BundleError(f"{path}: expected the name or text of its network, got a path: a damaged bundle")
     with torch.random.fork_rng(devices=[]):
         if is_own(bundle.net):
-            built = _own(bundle.net, bundle.net_arguments)
+            built = _own(bundle.net, bundle.net_arguments, len(bundle.classes))
         else:
             built = nets.build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
     fill_network(built, bundle.state, str(path))
@@ -182,7 +183,12 @@ def _ready(net: nn.Module) -> nn.Module:
 
 
 def build_network(
-    word: str, *, size: tuple[int, ...] | None = None, arguments: Mapping[str, Any], device: str = "cpu"
+    word: str,
+    *,
+    size: tuple[int, ...] | None = None,
+    arguments: Mapping[str, Any],
+    num_classes: int | None = None,
+    device: str = "cpu",
 ) -> tuple[nn.Module, tuple[int, int, int], str]:
     """Build the network that a word names, without weights from a file.
 
@@ -192,6 +198,8 @@ def build_network(
         size: channels, height, width; or height and width; or one side; None takes the size that the network
             names. A published network that can be built for other sizes (``input_px``) is.
         arguments: keywords of the builder.
+        num_classes: number of scores; None takes the builder's own. One's own factory is given it where it
+            takes it.
         device: ``meta`` for shapes alone, or ``cpu``.
 
     Returns:
@@ -202,13 +210,13 @@ def build_network(
     """
     with torch.device(device), SizesOnly() if device == "meta" else nullcontext():
         if is_own(word):
-            net = _own(word, arguments)
+            net = _own(word, arguments, num_classes)
             return net, _shape(size, getattr(net, "input_shape", None), word), word
         entry = nets.find(word)
         takes_px = "input_px" in nets.arguments_of(entry) and "input_px" not in arguments
         if size is not None and takes_px and len(set(size[-2:])) == 1 and size[-1] != entry.input_shape[-1]:
             arguments = {**arguments, "input_px": size[-1]}
-        net = nets.build(word, **arguments)
+        net = nets.build(word, num_classes=num_classes, **arguments)
         return net, _shape(size, getattr(net, "input_shape", None), word), entry.reference
 
 
@@ -301,17 +309,16 @@ def _untrained(
     seed: int,
 ) -> OpenNetwork:
     given = dict(arguments or {})
-    if classes is not None and not is_own(word):
-        given["num_classes"] = len(classes)
+    num_classes = len(classes) if classes is not None else given.pop("num_classes", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, shape, reference = build_network(word, size=size, arguments=given)
+        net, shape, reference = build_network(word, size=size, arguments=given, num_classes=num_classes)
     net = _ready(net)
     if classes is None:
         classes = tuple(f"class {k}" for k in range(_num_classes(net, shape)))
     bundle = Bundle(
         net=reference,
-        net_arguments={key: value for key, value in given.items() if key != "num_classes"},
+        net_arguments=given,
         classes=classes,
         multi_label=multi_label,
         preprocessing=untrained_preprocessing(shape),
@@ -340,7 +347,7 @@ def _shape(size: tuple[int, ...] | None, own: Any, word: str) -> tuple[int, int,
     return (int(own[0]), size[0], size[-1])
 
 
-def _own(word: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _own(word: str, arguments: Mapping[str, Any], num_classes: int | None = None) -> nn.Module:
     module_name, _, factory_name = word.rpartition(":")
     if not module_name or not factory_name or module_name.endswith(".py") or "/" in module_name:
         raise UsageError(
@@ -363,6 +370,8 @@ def _own(word: str, arguments: Mapping[str, Any]) -> nn.Module:
             f"expected a function {factory_name} in {module_name} that returns the network: {got}"
         )
     try:
+        if num_classes is not None and "num_classes" in inspect.signature(factory).parameters:
+            arguments = {"num_classes": num_classes, **arguments}
         net = factory(**arguments)
     except StriateError:
         raise

@@ -112,7 +112,7 @@ def create_run(path: Path, settings: Mapping[str, Any]) -> RunFolder:
     run = RunFolder(path)
     if run.checkpoint.exists() or run.bundle.exists() or snapshot_files(run):
         raise UsageError(
-            f"{path} already holds a run: go on with `striate train --resume {path}` or name another --out"
+            f'{path} already holds a run: continue it with `resume("{path}")` or name another `out`'
         )
     run.start.unlink(missing_ok=True)
     write_settings(run, settings)
@@ -149,10 +149,10 @@ def read_settings(run: RunFolder) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{run.settings}: can't be read ({error}): start anew with another --out"
+            f"{run.settings}: can't be read ({error}): start anew with another `out`"
         ) from None
     if not isinstance(settings, dict):
-        raise CheckpointError(f"{run.settings}: expected a JSON object: start anew with another --out")
+        raise CheckpointError(f"{run.settings}: expected a JSON object: start anew with another `out`")
     return settings
 
 
