@@ -30,8 +30,10 @@ LEDGERS: dict[str, str] = {
 """The ledgers by name, and the rule of each."""
 
 _GIVES = frozenset(
-    ("ReLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d")
-    + ("relu", "tanh", "sigmoid", "softmax", "log_softmax", "sqrt", "exp")
+    [
+        *("ReLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Softmax2d"),
+        *("relu", "tanh", "sigmoid", "softmax", "log_softmax", "sqrt", "exp"),
+    ]
 )
 _KEEPS_NOTHING = frozenset(("add", "sub", "rsub", "neg", "cat", "stack", "pad", "sum", "mean", "slice"))
 _DROPOUT = frozenset(("Dropout", "Dropout2d", "AlphaDropout"))
