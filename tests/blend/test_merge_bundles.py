@@ -22,7 +22,7 @@ from striate.data.dataset import fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
 from striate.metrics.predictions_file import load_predictions
 from striate.nets import build
-from striate.recipes.recipe import Recipe
+from striate.recipes.recipe import Recipe, parse_changes
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
 from striate.weights.open import open_network
 
@@ -40,8 +40,8 @@ def family(tmp_path_factory):
             out=root / name,
             epochs=4,
             seed=seed,
-            settings={"val_fraction": "0.15"},
-            precision="fp32",
+            **parse_changes({"val_fraction": "0.15"}),
+            compute=Compute(precision="fp32"),
         )
     parent = load_bundle(root / "parent")
     for seed, noise in ((1, 0.05), (2, 0.1), (3, 0.4)):

@@ -6,6 +6,7 @@ import pytest
 
 import striate
 from striate.cli import show
+from striate.recipes.recipe import parse_changes
 from striate.weights.bundle import load_bundle
 
 
@@ -13,7 +14,7 @@ from striate.weights.bundle import load_bundle
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("calibrate") / "run"
     settings = {"batch_images": "64", "val_fraction": "0.1", "test_fraction": "0.2"}
-    striate.train("mlp1", "digits", out=run, epochs=3, settings=settings)
+    striate.train("mlp1", "digits", out=run, epochs=3, **parse_changes(settings))
     return run
 
 

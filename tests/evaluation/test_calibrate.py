@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 import striate
 from striate.core.compute import Compute
 from striate.core.errors import BundleError, DataError, UsageError
+from striate.recipes.recipe import parse_changes
 from striate.serve.predict import predict
 from striate.weights.bundle import load_bundle, save_bundle
 from striate.weights.open import open_network
@@ -24,7 +25,9 @@ FP32 = Compute(precision="fp32")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("calibrated") / "run"
-    striate.train("mlp1", "digits", out=run, epochs=8, settings=SETTINGS, precision="fp32")
+    striate.train(
+        "mlp1", "digits", out=run, epochs=8, **parse_changes(SETTINGS), compute=Compute(precision="fp32")
+    )
     return run
 
 
@@ -56,7 +59,9 @@ def test_training_leaves_a_fitted_temperature(trained):
 def test_few_or_no_validation_images_leave_it_at_one(tmp_path):
     for fraction in ("0", "0.02"):
         out = tmp_path / fraction
-        striate.train("mlp1", "digits", out=out, epochs=1, settings=SETTINGS | {"val_fraction": fraction})
+        striate.train(
+            "mlp1", "digits", out=out, epochs=1, **parse_changes(SETTINGS | {"val_fraction": fraction})
+        )
         bundle = load_bundle(out)
         assert bundle.temperature == 1.0
         assert "calibration" not in bundle.metrics

@@ -13,6 +13,7 @@ import striate
 from striate.core.errors import BundleError, DataError, UsageError
 from striate.metrics.predictions import Predictions
 from striate.metrics.predictions_file import save_predictions
+from striate.recipes.recipe import parse_changes
 from striate.weights.bundle import load_bundle, save_bundle, with_graphs
 from striate.weights.open import open_bundle, open_network
 
@@ -49,7 +50,7 @@ def runs(tmp_path_factory):
         for seed in (0, 1):
             settings = {"batch_images": "64", "lr": lr, "val_fraction": "0.1", "test_fraction": "0.2"}
             striate.train(
-                "mlp1", "digits", out=root / f"{name}{seed}", epochs=2, settings=settings, seed=seed
+                "mlp1", "digits", out=root / f"{name}{seed}", epochs=2, **parse_changes(settings), seed=seed
             )
             found.append(root / f"{name}{seed}")
     return found
@@ -185,7 +186,7 @@ def test_seeds_are_pointed_out_where_they_were_not_asked_for(runs):
 
 def test_where_recipes_held_out_different_shares_the_common_images_are_taken(runs, tmp_path):
     settings = {"batch_images": "64", "lr": "0.02", "val_fraction": "0.1", "test_fraction": "0.1"}
-    striate.train("mlp1", "digits", out=tmp_path / "less", epochs=1, settings=settings)
+    striate.train("mlp1", "digits", out=tmp_path / "less", epochs=1, **parse_changes(settings))
     small = striate.evaluate(tmp_path / "less", "digits")
     found = striate.compare([runs[0], tmp_path / "less"])
     assert (

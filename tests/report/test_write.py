@@ -17,6 +17,7 @@ from striate.core.errors import CheckpointError, DataError, UsageError
 from striate.evaluation.measure import evaluate
 from striate.metrics.predictions import Predictions
 from striate.metrics.predictions_file import save_predictions
+from striate.recipes.recipe import parse_changes
 from striate.report.render import render_report
 from striate.report.run_report import RunReport, ShownImage
 from striate.report.write import write_report
@@ -43,7 +44,7 @@ def runs(photos, tmp_path_factory):
     settings = {"val_fraction": "0.2", "test_fraction": "0.5", "batch_images": "8"}
     return [
         striate.train(
-            "lenet5_modern", photos, epochs=2, settings=settings, seed=seed, out=root / f"seed{seed}"
+            "lenet5_modern", photos, epochs=2, **parse_changes(settings), seed=seed, out=root / f"seed{seed}"
         ).run
         for seed in (0, 1)
     ]
@@ -155,7 +156,7 @@ def test_several_labels_get_thresholds_of_the_validation_images(tmp_path):
     (tmp_path / "list.csv").write_text("\n".join(lines))
     settings = {"val_fraction": "0.2", "test_fraction": "0.3", "batch_images": "8"}
     run = striate.train(
-        "lenet5_modern", tmp_path / "list.csv", epochs=2, settings=settings, out=tmp_path / "r"
+        "lenet5_modern", tmp_path / "list.csv", epochs=2, **parse_changes(settings), out=tmp_path / "r"
     ).run
     result = write_report([run], tmp_path / "several.html")
     page = result.page.read_text()

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 import striate
+from striate.core.compute import Compute
 from striate.core.errors import CheckpointError, DataError, UsageError
+from striate.recipes.recipe import parse_changes
 
 
 def draw(folder, seed, level):
@@ -19,7 +21,9 @@ def draw(folder, seed, level):
 
 def train(data, out, **settings):
     base = {"batch_images": "8", "normalise": "dataset", **settings}
-    return striate.train("lenet5_modern", data, out=out, epochs=1, settings=base, precision="fp32")
+    return striate.train(
+        "lenet5_modern", data, out=out, epochs=1, **parse_changes(base), compute=Compute(precision="fp32")
+    )
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from PIL import Image
 import striate
 from striate.core.compute import Compute
 from striate.core.errors import CheckpointError, UsageError
+from striate.recipes.recipe import parse_changes
 from striate.training import loop
 from striate.weights.bundle import load_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, snapshot_files
@@ -37,7 +38,13 @@ def train(squares, out, epochs=6, **options):
     settings = {"batch_images": "8", "lr": "0.02", "val_fraction": "0.2", "flip": "true"}
     settings |= {"schedule": "cyclic", "cycles": "3", "select": "best", **options.pop("settings", {})}
     return striate.train(
-        "lenet5_modern", squares, out=out, settings=settings, epochs=epochs, precision="fp32", **options
+        "lenet5_modern",
+        squares,
+        out=out,
+        **parse_changes(settings),
+        epochs=epochs,
+        compute=Compute(precision="fp32"),
+        **options,
     )
 
 

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 import striate
+from striate.core.compute import Compute
 from striate.core.errors import UsageError
+from striate.recipes.recipe import parse_changes
 from striate.weights.bundle import load_bundle
 
 
@@ -31,13 +33,13 @@ def train(photos, out, weights, progress=lambda *_: None):
         "lenet5_modern",
         photos,
         recipe="photos",
-        settings=settings,
+        **parse_changes(settings),
         epochs=3,
         weights=weights,
         out=out,
         checkpoint_s=0,
         device="cpu",
-        precision="fp32",
+        compute=Compute(precision="fp32"),
         progress=progress,
     )
 
@@ -79,7 +81,7 @@ def test_resuming_needs_no_file_and_ends_alike(photos, tmp_path, stop_after_epoc
 
 def test_the_data_count_the_classes(photos, tmp_path):
     with pytest.raises(UsageError, match="expected no num_classes, got 5"):
-        striate.train("lenet5_modern", photos, net_arguments={"num_classes": 5}, out=tmp_path / "run")
+        striate.train("lenet5_modern", photos, arguments={"num_classes": 5}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -26,6 +26,7 @@ from striate.core.errors import (
     NonFiniteLossError,
     UsageError,
 )
+from striate.recipes.recipe import parse_changes
 from striate.training import loop
 
 QUICK = {"batch_images": "64", "test_fraction": "0.2", "val_fraction": "0.1", "crop_pad_px": "2"}
@@ -47,7 +48,14 @@ def squares(tmp_path_factory):
 
 def train_on(squares, out, **options):
     settings = {"lr": "0.02", "batch_images": "8", **options.pop("settings", {})}
-    return striate.train("lenet5_modern", squares, out=out, settings=settings, precision="fp32", **options)
+    return striate.train(
+        "lenet5_modern",
+        squares,
+        out=out,
+        **parse_changes(settings),
+        compute=Compute(precision="fp32"),
+        **options,
+    )
 
 
 def test_a_run_folder_holds_what_it_promises(squares, tmp_path):
