@@ -27,7 +27,7 @@ from striate.data.dataset import colour_statistics, fit_preprocessing, for_netwo
 from striate.data.sources import open_source
 from striate.nets import build, find
 from striate.recipes import find_recipe
-from striate.training.loop import Training, fit
+from striate.training.loop import Trainer, Training
 from striate.training.loss import make_loss
 from striate.weights.run_folder import RunFolder
 
@@ -95,7 +95,7 @@ def compare(
                 precision=precision,
                 compiled=compiled,
             )
-            first, second = (float(row["seconds"] or 0) for row in fit(training).history)
+            first, second = (float(row["seconds"] or 0) for row in Trainer(training).run().history)
             if compiled:
                 print(f"  (compiling took {first - second:.0f} s, once in a training; not in the rates)")
             return len(members) / second

@@ -20,7 +20,7 @@ from striate.data.dataset import colour_statistics, fit_preprocessing, for_netwo
 from striate.data.sources import open_source
 from striate.nets import build
 from striate.recipes.recipe import Recipe
-from striate.training.loop import Training, fit
+from striate.training.loop import Trainer, Training
 from striate.training.loss import make_loss
 from striate.weights.run_folder import create_run
 
@@ -179,7 +179,7 @@ def test_the_prediction_is_what_fit_allocates(tmp_path) -> None:
     matrices = [nn.Flatten(), nn.Linear(64, 2000), nn.ReLU(), nn.Linear(2000, 64), nn.Unflatten(1, (1, 8, 8))]
     maps = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(2048, 2)]
     net = nn.Sequential(*matrices, *maps)
-    fit(Training(net=net, **training))
+    Trainer(Training(net=net, **training)).run()
     predicted = training_memory(net, (1, 8, 8), batch_images=64)
     assert predicted.peak == pytest.approx(allocated_peak(recorded), rel=0.02)
     assert predicted.gradients < 0.1 * predicted.parameters

@@ -14,7 +14,7 @@ from striate.data.batches import Loader
 from striate.data.dataset import colour_statistics, fit_preprocessing, for_network, open_dataset
 from striate.data.sources import open_source
 from striate.recipes.recipe import Recipe
-from striate.training.loop import Training, fit
+from striate.training.loop import Trainer, Training
 from striate.training.loss import make_loss, total_loss
 from striate.weights.run_folder import create_run
 
@@ -90,7 +90,7 @@ def one_step(net, folder, out, **options):
         precision=options.pop("precision", "fp32"),
         **options,
     )
-    return fit(training).history[0]
+    return Trainer(training).run().history[0]
 
 
 def by_hand(before, images):

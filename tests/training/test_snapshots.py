@@ -11,7 +11,7 @@ import striate
 from striate.core.compute import Compute
 from striate.core.errors import CheckpointError, UsageError
 from striate.recipes.recipe import parse_changes
-from striate.training import loop
+from striate.training.loop import Trainer
 from striate.weights.bundle import load_bundle
 from striate.weights.run_folder import RunFolder, abandon_run, create_run, snapshot_files
 
@@ -108,21 +108,19 @@ def test_without_an_average_and_cycles_there_is_one_bundle_only(squares, tmp_pat
 def test_polyak_averages_from_its_epoch_on_and_keeps_the_last(squares, tmp_path):
     settings = {"schedule": "constant", "cycles": "1", "average": "polyak", "select": "last"}
     steps = []
-    own = loop._read
+    own = Trainer.train_step
 
-    def note(unread, position, lr, training):
-        steps.append({name: tensor.clone() for name, tensor in training.net.state_dict().items()})
-        own(unread, position, lr, training)
+    def note(trainer, batch):
+        lr = own(trainer, batch)
+        steps.append(trainer.training.net.state_dict()["C1.weight"].double().clone())
+        return lr
 
     settings["polyak_start_epoch"] = "1"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_read", note)
+        patch.setattr(Trainer, "train_step", note)
         result = train(squares, tmp_path / "run", epochs=2, settings=settings)
-    # _read comes before a step and once behind an epoch: n steps an epoch are n + 1 records. The iterates of
-    # the second epoch are what its second record onwards hold.
-    per_epoch = len(steps) // 2
-    iterates = [state["C1.weight"].double() for state in steps[per_epoch + 1 :]]
-    assert len(iterates) == per_epoch - 1 > 1
+    iterates = steps[len(steps) // 2 :]  # those of the second epoch
+    assert len(iterates) > 1
     mean = torch.stack(iterates).mean(0)
     average, last = load_bundle(result.bundle), load_bundle(result.last)
     assert average.metrics["weights"] == "polyak"
@@ -135,25 +133,20 @@ def test_a_killed_run_ends_with_the_same_files_to_the_bit(
     whole, squares, tmp_path, monkeypatch, moment, between
 ):
     """Killed after so many steps (24 in all, 8 a cycle), with so many from one checkpoint to the next."""
-    own, steps, asked = loop._tell, [0], [0]
+    own, steps = Trainer.train_step, []
 
-    def kill(*arguments):
-        steps[0] += 1
-        if steps[0] == moment + 1:
+    def kill(trainer, batch):
+        if len(steps) == moment:
             raise Killed
-        own(*arguments)
+        lr = own(trainer, batch)
+        steps.append(lr)
+        if len(steps) % between == 0:
+            trainer.save()
+        return lr
 
-    def is_due(*_):
-        asked[0] += 1
-        return asked[0] % between == 0
-
-    monkeypatch.setattr(loop, "_tell", kill)
-    monkeypatch.setattr(loop, "_is_due", is_due)
-    monkeypatch.setattr(
-        loop.time, "perf_counter", iter(range(10**9)).__next__
-    )  # so that _tell comes each step
+    monkeypatch.setattr(Trainer, "train_step", kill)
     with pytest.raises(Killed):
-        train(squares, tmp_path / "cut", settings={"average": "ema"})
+        train(squares, tmp_path / "cut", settings={"average": "ema"}, checkpoint_s=1e9)
     monkeypatch.undo()
     assert (tmp_path / "cut" / "checkpoint.pt").exists() == (between <= moment)
     resumed = striate.resume(tmp_path / "cut")
