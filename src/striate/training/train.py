@@ -156,6 +156,8 @@ def train(
             "weights": None if weights is None else str(weights),
             "arguments": given,
             "seed": seed,
+            "compute": None if compute == Compute() else compute,
+            "compile": None if compile == "auto" else compile,
             "strict": strict,
         }
         network = repr(reference if is_own(reference) else name) if module is None else f"{name}()"
