@@ -1,11 +1,12 @@
 from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 
 from striate.core.errors import UsageError
 from striate.data.augment import Augmentation
 from striate.recipes import RECIPES, find_recipe
-from striate.recipes.recipe import Recipe, change
+from striate.recipes.recipe import Recipe, RecipeChanges, change, parse_changes
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda r: r.name)
@@ -19,16 +20,18 @@ def test_settings_are_read_by_type():
     base = Recipe(name="x", epochs=1, lr=0.1)
     changed = change(
         base,
-        {
-            "lr": "1e-3",
-            "epochs": "7",
-            "flip": "true",
-            "step_epochs": "2,4.5",
-            "dropout": "none",
-            "clip_norm": "2",
-            "resized_crop_area": "0.08,1",
-            "schedule": "steps",
-        },
+        parse_changes(
+            {
+                "lr": "1e-3",
+                "epochs": "7",
+                "flip": "true",
+                "step_epochs": "2,4.5",
+                "dropout": "none",
+                "clip_norm": "2",
+                "resized_crop_area": "0.08,1",
+                "schedule": "steps",
+            }
+        ),
     )
     assert (changed.lr, changed.epochs, changed.flip, changed.step_epochs) == (1e-3, 7, True, (2.0, 4.5))
     assert (changed.dropout, changed.clip_norm, changed.resized_crop_area) == (None, 2.0, (0.08, 1.0))
@@ -56,7 +59,7 @@ def test_settings_are_read_by_type():
 )
 def test_refusals(settings, words):
     with pytest.raises(UsageError, match=words):
-        change(Recipe(name="x", epochs=1, lr=0.1), settings)
+        change(Recipe(name="x", epochs=1, lr=0.1), parse_changes(settings))
 
 
 def test_from_json_names_what_is_missing_or_unknown():
@@ -84,3 +87,20 @@ def test_published_numbers_of_the_residual_recipe():
 def test_unknown_recipe_offers_names():
     with pytest.raises(UsageError, match="did you mean resnet_cifar"):
         find_recipe("resnet-cifar1")
+
+
+def test_changes_have_the_names_and_types_of_the_fields():
+    expected = get_type_hints(Recipe)
+    del expected["name"]
+    assert get_type_hints(RecipeChanges) == expected
+
+
+def test_changes_take_lists_for_tuples_and_whole_numbers_for_numbers():
+    changed = change(Recipe(name="x", epochs=1, lr=0.1), {"step_epochs": [1, 2.5], "lr": 1})
+    assert changed.step_epochs == (1.0, 2.5)
+    assert isinstance(changed.lr, float)
+
+
+def test_the_name_is_no_change():
+    with pytest.raises(UsageError, match="no field 'name'"):
+        change(Recipe(name="x", epochs=1, lr=0.1), {"name": "y"})

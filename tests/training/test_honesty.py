@@ -87,9 +87,10 @@ def test_a_refused_run_leaves_nothing_and_its_folder_can_be_used_again(split_fol
 def test_the_reported_command_carries_what_was_chosen(split_folder, tmp_path):
     train(split_folder, tmp_path / "run")
     command = json.loads((tmp_path / "run" / "run.json").read_text())["command"]
-    for words in ("--precision fp32", "--seed 0", "--set normalise=dataset", "--epochs 1"):
+    assert command.startswith("striate.train('lenet5_modern', ")
+    for words in ("precision='fp32'", "normalise='dataset'", "epochs=1", "batch_images=8"):
         assert words in command
-    assert "--device" not in command
+    assert "weights" not in command
 
 
 def test_plateau_without_validation_images_is_refused(split_folder, tmp_path):

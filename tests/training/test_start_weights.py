@@ -38,8 +38,7 @@ def train(photos, out, weights, progress=lambda *_: None):
         weights=weights,
         out=out,
         checkpoint_s=0,
-        device="cpu",
-        compute=Compute(precision="fp32"),
+        compute=Compute(device="cpu", precision="fp32"),
         progress=progress,
     )
 

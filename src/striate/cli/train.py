@@ -1,8 +1,7 @@
 """``striate train``."""
 
 import json as json_module
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from striate.cli.arguments import arguments_of, pairs, read_size
 from striate.cli.options import (
     OUT,
+    UNTRAINED_HELP,
     DataOption,
     DeviceOption,
     InputOption,
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 def train(
     net: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NETWORK",
-            help="Name of a network (`striate nets`), a .net file that you wrote, or module:factory, a function"
-            " of your own that returns a torch.nn.Module.",
-        ),
+        typer.Argument(metavar="NETWORK", help=UNTRAINED_HELP),
     ] = None,
     data: DataOption = None,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe; default: the network's own.")] = None,
@@ -147,6 +143,17 @@ def train(
                 raise UsageError(f"--snapshots sets {key} itself: leave out --set {key}={texts[key]}")
             texts |= {"schedule": "cyclic", "cycles": str(snapshots)}
         changes = _changes(texts, epochs)
+        repeated = {
+            "set": [f"{key}={value}" for key, value in texts.items()],
+            "arg": arguments,
+            "input": input,
+            "weights": weights,
+            "epochs": epochs,
+            "seed": seed or 0,
+            "precision": precision,
+            "device": device,
+            "compile": compile,
+        }
         with Listener() as listener:
             result = run_train(
                 net,
@@ -161,7 +168,7 @@ def train(
                 compile=compile,
                 strict=strict,
                 checkpoint_s=checkpoint_seconds,
-                command=_command(net),
+                command=_command(net, data, recipe, repeated) + (" --strict" if strict else ""),
                 progress=listener,
                 **changes,
             )
@@ -187,16 +194,28 @@ def _size(text: str | None) -> tuple[int, int, int] | None:
     return (size[0], size[1], size[2])
 
 
-def _command(net: str) -> str:
-    """Write the command that repeats this one, also when the network's recipe becomes another."""
+def _command(
+    net: str, data: Sequence[str], recipe: str | None, options: Mapping[str, str | int | Sequence[str] | None]
+) -> str:
+    """Write the command that repeats a training, also when the network's recipe becomes another.
+
+    Args:
+        net: the network.
+        data: the images.
+        recipe: its name, or None for the network's own.
+        options: by name; None, ``auto`` and empty lists are left out, and a list repeats its option.
+    """
     import shlex
 
     from striate.nets import find
     from striate.weights.open import is_own
 
-    words = ["striate", *sys.argv[1:]]
-    if not any(word == "--recipe" or word.startswith("--recipe=") for word in words) and not is_own(net):
-        words += ["--recipe", find(net).recipe]
+    if recipe is None and not is_own(net):
+        recipe = find(net).recipe
+    words = ["striate", "train", net]
+    for option, value in {"data": data, "recipe": recipe, **options}.items():
+        values = [value] if isinstance(value, str | int) else value or ()
+        words += [word for one in values if one != "auto" for word in (f"--{option}", str(one))]
     return shlex.join(words)
 
 

@@ -236,7 +236,7 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         UsageError: an unknown field (close names are offered) or a value of the wrong type or range.
     """
     hints = get_type_hints(Recipe)
-    _refuse_unknown(changes, hints)
+    _refuse_unknown(changes, {key: hints[key] for key in RecipeChanges.__annotations__})
     return replace(recipe, **{key: _from_json(value, hints[key]) for key, value in changes.items()})
 
 

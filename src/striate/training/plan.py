@@ -101,7 +101,7 @@ def call_of(
 ) -> str:
     """Write the call that repeats a training."""
     data = [str(part) for part in where]
-    words = [repr(net), repr(data[0] if len(data) == 1 else data), f"recipe={chosen.name!r}"]
+    words = [net, repr(data[0] if len(data) == 1 else data), f"recipe={chosen.name!r}"]
     words += [f"{key}={value!r}" for key, value in options.items() if value]
     start = published if not isinstance(recipe, Recipe) else _published(recipe)
     before = {} if start is None else start.to_json()

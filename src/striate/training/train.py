@@ -121,6 +121,18 @@ def train(
     module, reference, name, own_recipe = _named(opened)
     for wrong in {"precision", "device"} & changes.keys():
         raise UsageError(f"expected `compute=striate.Compute({wrong}=...)`, got `{wrong}`")
+    if not isinstance(compute, Compute):
+        raise UsageError(f"expected `compute` as a striate.Compute, got {compute!r}")
+    if not isinstance(data, str | Path | list | tuple):
+        raise UsageError(f"expected `data` as a name, a path or a list of them, got {data!r}")
+    if not isinstance(arguments, Mapping | None):
+        raise UsageError(f"expected `arguments` as a dict, got {arguments!r}")
+    if arguments and module is not None:
+        raise UsageError("expected no `arguments` with a module, which is built already, got some")
+    if input is not None and module is None and not is_own(reference):
+        raise UsageError(f"expected no `input`: {name} says its own, or takes it in `arguments`")
+    if not isinstance(checkpoint_s, int | float) or isinstance(checkpoint_s, bool) or checkpoint_s < 0:
+        raise UsageError(f"expected `checkpoint_s` of at least 0, got {checkpoint_s!r}")
     if compute.batch_images is not None:
         raise UsageError(
             "expected the images in a step as `batch_images`, a field of the recipe, got them in `compute`"
@@ -139,12 +151,21 @@ def train(
         raise UsageError("expected at least one data source, got none: name images by `data`")
     given = dict(arguments or {})
     if command is None:
-        said = {"weights": weights, "arguments": given, "seed": seed, "strict": strict}
-        command = call_of(name, where, chosen, published, recipe, said)
+        said = {
+            "input": input,
+            "weights": None if weights is None else str(weights),
+            "arguments": given,
+            "seed": seed,
+            "compute": None if compute == Compute() else compute,
+            "compile": None if compile == "auto" else compile,
+            "strict": strict,
+        }
+        network = repr(reference if is_own(reference) else name) if module is None else f"{name}()"
+        command = call_of(network, where, chosen, published, recipe, said)
     plan = Plan(
         net=reference,
         net_arguments=net_arguments_of(chosen, given, own=is_own(reference)),
-        input=_input_of(module, input),
+        input=_input_of(module, opened.input_shape if isinstance(opened, OpenNetwork) else input),
         weights=None if weights is None else absolute(weights),
         data=[absolute(part) for part in where],
         recipe=chosen,
@@ -219,7 +240,7 @@ def _named(net: object) -> tuple[nn.Module | None, str, str, str]:
     if isinstance(net, OpenNetwork):
         own = is_own(net.bundle.net)
         entry = None if own else find(net.bundle.net)
-        name = own_name(net.bundle.net) if entry is None else entry.name
+        name = net.bundle.net.strip("<>").rpartition(":")[2] if entry is None else entry.name
         return net.net, net.bundle.net, name, _RECIPE_OF_OWN if entry is None else entry.recipe
     if isinstance(net, nn.Module):
         name = type(net).__name__
@@ -243,9 +264,10 @@ def _input_of(module: nn.Module | None, input: tuple[int, int, int] | None) -> t
                 "expected to know what images the module takes: `input=(3, 64, 64)`, channels first"
             )
         return None
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+    fits = isinstance(shape, list | tuple) and len(shape) == 3
+    if not fits or not all(isinstance(side, int) and side > 0 for side in shape):
         raise UsageError(
-            f"expected `input` as channels, height and width, such as (3, 64, 64), got {input!r}"
+            f"expected `input` as channels, height and width, such as (3, 64, 64), got {shape!r}"
         )
     return (shape[0], shape[1], shape[2])
 
@@ -391,10 +413,14 @@ def _start_weights(
         return kept.preprocessing
     if plan.weights is None:
         return None
+    if is_own(plan.net):
+        kept = load_bundle(Path(plan.weights))
+        if not is_own(kept.net):
+            raise UsageError(f"expected `weights` of {own_name(plan.net)}, got those of {kept.net}")
+        fill_network(net, kept.state, plan.weights)
+        return kept.preprocessing
     if given:
-        raise UsageError(
-            "expected either a module or an open network, which has weights, or `weights`, got both"
-        )
+        raise UsageError("expected an open network, which has weights, or `weights`, got both")
     file = open_weights(plan.weights, plan.net, progress=progress)
     loaded = load_weights(net, plan.net, file)
     notes = [f"{loaded.used} of {len(file.tensors)} tensors used", *loaded.notes, *loaded.replaced]
