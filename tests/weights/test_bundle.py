@@ -1,7 +1,8 @@
 import json
+import math
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ import striate
 from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
 from striate.nets import build
-from striate.weights.bundle import Bundle, load_bundle, save_bundle, with_graphs
+from striate.weights.bundle import Bundle, Header, load_bundle, read_header, save_bundle, with_graphs
+from striate.weights.layouts import guess
+from striate.weights.open import open_network
+from striate.weights.read import read_weights
 
 PRE = Preprocessing(channels=1, height_px=32, width_px=32, resize_px=None, mean=(0.1,), std=(0.4,))
 
@@ -119,6 +123,80 @@ def test_what_does_not_fit_is_said(bundle, tmp_path):
     save_file({"x": torch.zeros(1)}, path, {**newer, "striate": "1"})
     with pytest.raises(BundleError, match="damaged metadata"):
         load_bundle(path)
+
+
+def test_one_flipped_bit_anywhere_is_noticed(bundle, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_bundle(bundle, path)
+    whole = path.read_bytes()
+    assert read_header(path) == Header(**{one.name: getattr(bundle, one.name) for one in fields(Header)})
+    for place in [len(whole) - 1, len(whole) // 2, whole.index(b"0.1")]:  # the last is the mean
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for reader in (load_bundle, read_weights):
+            with pytest.raises(BundleError, match="expected the content that was written"):
+                reader(path)
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        metadata = {key: text for key, text in file.metadata().items() if key != "crc32"}
+    save_file(bundle.state, path, {**metadata, "preprocessing": json.dumps(PRE.to_json())})
+    assert load_bundle(path).preprocessing == PRE  # bundles of striate 0.1 have no checksum
+
+
+def test_weights_that_can_not_be_used_are_refused_with_their_layer(bundle, tmp_path):
+    path = tmp_path / "m.safetensors"
+    for value, words in (
+        (math.nan, r"NaN or infinity in F6\.weight"),
+        (math.inf, r"NaN or infinity in F6\.weight"),
+        (3e38, "an overflow in F6:"),
+    ):
+        save_bundle(replace(bundle, state={**bundle.state, "F6.weight": torch.full((84, 120), value)}), path)
+        with pytest.raises(BundleError, match=words) as caught:
+            striate.open_bundle(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    large = {**bundle.state, "F6.weight": bundle.state["F6.weight"] * 1e4}  # odd, and usable
+    save_bundle(replace(bundle, state=large), path)
+    assert striate.open_bundle(path)[1].state.keys() == large.keys()
+
+
+def test_sizes_that_are_not_the_networks_take_no_memory(bundle, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_bundle(replace(bundle, preprocessing=replace(PRE, height_px=28)), path)
+    with pytest.raises(
+        BundleError, match=r"expected images of 1x32x32, which its network takes, got .* 1x28x32"
+    ):
+        striate.open_bundle(path)
+    for change, words in (
+        ({"height_px": 60_000}, "preprocessing.height_px: expected a whole number of pixels up to 16384"),
+        ({"height_px": True}, "preprocessing.height_px: expected a whole number of pixels"),
+        ({"height_px": 16_384, "width_px": 16_384}, "expected up to 16,777,216 pixels"),
+        ({"mean": "a"}, "preprocessing.mean: expected a list of finite numbers"),
+        ({"mean": ["a"]}, "preprocessing.mean: expected a list of finite numbers"),
+        ({"std": [math.nan]}, "preprocessing.std: expected a list of finite numbers"),
+        ({"interpolation": ["x"]}, "preprocessing.interpolation: expected a resampling filter"),
+    ):
+        odd = {"preprocessing": json.dumps({**PRE.to_json(), **change})}
+        fine = {"net": "lenet5_modern", "striate": "1", "net_arguments": "{}", "classes": '["a"]'}
+        fine |= {"multi_label": "false", "recipe": "{}", "metrics": "{}", "data": "{}", "versions": "{}"}
+        save_file({"x": torch.zeros(1)}, path, {**fine, **odd, "seed": "null"})
+        with pytest.raises(BundleError, match=words):
+            read_header(path)
+    huge = replace(bundle, net="vgg16", net_arguments={"input_px": 2**20})
+    save_bundle(huge, path)
+    with pytest.raises(BundleError, match="don't fit the network"):
+        striate.open_bundle(path)
+
+
+@pytest.mark.parametrize("net", ["<TinyNet>", "hostile:build", "os:getcwd"])
+def test_a_bundle_never_imports_code_by_itself(bundle, tmp_path, monkeypatch, net):
+    (tmp_path / "hostile.py").write_text("open('executed', 'w')\ndef build(): pass\n")
+    monkeypatch.chdir(tmp_path)
+    save_bundle(replace(bundle, net=net), tmp_path / "m.safetensors")
+    for open_it in (striate.open_bundle, open_network):
+        with pytest.raises(BundleError, match=r"expected a network that striate can build.*, net="):
+            open_it("m.safetensors")
+    assert guess(read_weights(tmp_path / "m.safetensors")) == ()
+    assert not (tmp_path / "executed").exists()
+    opened = open_network("m.safetensors", net="lenet5_modern")  # what its user names
+    assert torch.equal(opened.net.state_dict()["C1.weight"], bundle.state["C1.weight"])
 
 
 def test_graphs_travel_beside_the_weights(bundle, tmp_path):

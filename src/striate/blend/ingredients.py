@@ -22,7 +22,6 @@ from striate.data.split import make_splits
 from striate.evaluation.labelled import with_classes
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle
-from striate.weights.open import refuse_not_finite
 from striate.weights.run_folder import RunFolder, bundle_path, snapshot_files
 
 HeldOut = Literal["auto", "val", "train"]
@@ -88,7 +87,6 @@ def gather(paths: Sequence[str | Path], *, snapshots: bool = False) -> tuple[Ing
     found = []
     for file, name in zip(files, names, strict=True):
         bundle = load_bundle(file)
-        refuse_not_finite([(file, bundle)])
         found.append(Ingredient(name, file, bundle, state_digest(bundle.state)))
     return tuple(found)
 

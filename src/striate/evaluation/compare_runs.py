@@ -28,7 +28,7 @@ from striate.metrics.predictions import Predictions, on_common_images, on_same_i
 from striate.metrics.predictions_file import is_predictions_file
 from striate.metrics.seeds import compare_seeds, summarise
 from striate.weights.bundle import Bundle, load_bundle
-from striate.weights.open import about_int8, refuse_not_finite
+from striate.weights.open import about_int8
 from striate.weights.run_folder import RunFolder, read_settings
 
 _MAX_NAME = 40
@@ -92,7 +92,6 @@ def compare_runs(
         raise UsageError(f"expected different trainings, got {repeated[0]} twice: name each once")
     bundles = [path for path in paths if not is_predictions_file(path)]
     facts = {path: load_bundle(path) for path in bundles}  # tells first what is missing or damaged
-    refuse_not_finite(facts.items())
     where = _data_of(bundles, data) if bundles else None
     measured = measure(
         paths,

@@ -42,7 +42,7 @@ from striate.report.run_record import (
     split_notes,
 )
 from striate.weights.bundle import Bundle
-from striate.weights.open import about_int8, open_bundle, refuse_not_finite
+from striate.weights.open import about_int8, open_bundle
 from striate.weights.run_folder import RunFolder, read_settings
 
 _MOST_RUNS = 26
@@ -190,7 +190,6 @@ def _of_weights(
         setting.progress("note", 0, None, f"{path}: not tested again: {error}")
         why = f"its data ({run.data or 'unnamed'}) could not be read"
         return replace(run, notes=(*run.notes, _untested(run, why)))
-    refuse_not_finite([(path, bundle)])
     evaluation = evaluate(
         net.to(setting.device),
         in_order(loader_for(dataset, members, bundle.preprocessing, setting.batch_images, setting.device)),

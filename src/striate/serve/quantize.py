@@ -22,7 +22,7 @@ from striate.serve.engine_openvino import OpenvinoEngine
 from striate.serve.graph import FromPixels
 from striate.serve.nncf import check_nncf, quantize_network, quantize_versions
 from striate.weights.bundle import Bundle, save_bundle, with_graphs
-from striate.weights.open import open_bundle, refuse_not_finite
+from striate.weights.open import open_bundle
 
 _ORDER = 4001  # the random stream of the choice of calibration images
 
@@ -100,7 +100,6 @@ def quantize_bundle(
     check_writable(path, (".safetensors",), force)
     check_nncf()
     net, record = open_bundle(bundle)
-    refuse_not_finite([(bundle, record)])
     labelled = LabelledImages(data, split, strict, progress)
     dataset, members, words = labelled.of(record)
     calibration, held_out, origin = _choose(dataset, members, calibration_images)
