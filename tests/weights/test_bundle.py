@@ -138,7 +138,7 @@ def test_one_flipped_bit_anywhere_is_noticed(bundle, tmp_path):
     with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
         metadata = {key: text for key, text in file.metadata().items() if key != "crc32"}
     save_file(bundle.state, path, {**metadata, "preprocessing": json.dumps(PRE.to_json())})
-    assert load_bundle(path).preprocessing == PRE  # bundles of striate 0.1 have no checksum
+    assert load_bundle(path).preprocessing == PRE  # older bundles have no checksum
 
 
 def test_weights_that_can_not_be_used_are_refused_with_their_layer(bundle, tmp_path):

@@ -193,7 +193,7 @@ def read_safetensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, str
 
     Raises:
         BundleError: the file is missing, damaged, or of another kind; or a bundle's content is not what was
-            written (bundles of striate 0.1 don't say).
+            written (older bundles have no checksum).
     """
     try:
         with safe_open(path, framework="pt") as file:
