@@ -27,20 +27,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from striate.blend.ensemble import ensemble
-from striate.blend.merge_bundles import soup_bundles
+from striate.blend.ensemble import average_predictions
+from striate.blend.merge_bundles import soup
 from striate.core.compute import pick_device
 from striate.core.environment import describe_machine
 from striate.evaluation.measure import evaluate
 from striate.evaluation.protocol import Protocol
 from striate.metrics.interval import wilson
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import load_answers, save_answers
+from striate.metrics.predictions_file import load_predictions, save_predictions
 from striate.metrics.seeds import summarise
 from striate.nets import describe, find
 from striate.weights.bundle import load_bundle
@@ -122,17 +123,19 @@ class Experiment:
         where = bundle.relative_to(self.out).with_suffix("")
         file = self.out / "answers" / f"{'-'.join(where.parts)}-{protocol}.parquet"
         if not file.exists():
-            print(f"asking {where} ({protocol})", file=sys.stderr, flush=True)
+            print(f"evaluating {where} ({protocol})", file=sys.stderr, flush=True)
             shown = Protocol(kind=protocol)  # type: ignore[arg-type]
-            save_answers(evaluate(bundle, self.options.data, protocol=shown, split="test").answers, file)
-        return load_answers(file)
+            save_predictions(
+                evaluate(bundle, self.options.data, protocol=shown, split="test").predictions, file
+            )
+        return load_predictions(file)
 
     def soup(self, name: str, kind: str, bundles: Sequence[Path], seed: int) -> Path:
         """Make a soup, or use the one that is there."""
         target = self.out / f"seed{seed}" / f"{name}.safetensors"
         if not target.exists():
-            print(f"cooking {target.relative_to(self.out)}", file=sys.stderr, flush=True)
-            made = soup_bundles(bundles, self.options.data, target, kind=kind, seed=seed)  # type: ignore[arg-type]
+            print(f"making {target.relative_to(self.out)}", file=sys.stderr, flush=True)
+            made = soup(bundles, self.options.data, target, kind=kind, seed=seed)  # type: ignore[arg-type]
             for note in (*made.notes, made.warning or ""):
                 if note:
                     print(f"  {note}", file=sys.stderr, flush=True)
@@ -205,9 +208,14 @@ def _range(interval: tuple[float, float], kind: str) -> str:
     return f"{interval[0]:.2%} to {interval[1]:.2%} ({kind})"
 
 
-def together(members: Sequence[Path], answers: Sequence[Predictions]) -> Predictions:
+def together(members: Sequence[Path], several: Sequence[Predictions]) -> Predictions:
     """Average probabilities, each at its bundle's temperature."""
-    return ensemble(answers, temperatures=[load_bundle(member).temperature for member in members])
+    return average_predictions(
+        [
+            replace(one, temperature=load_bundle(path).temperature)
+            for one, path in zip(several, members, strict=True)
+        ]
+    )
 
 
 def one_seed(experiment: Experiment, table: Table, seed: int) -> Path:

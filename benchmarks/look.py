@@ -73,7 +73,7 @@ def occlusion(net_name: str, *, size_px: int, stride_px: int, rounds: int, targe
     )
     for precision in precisions:
         ratios = [peer / own for own, peer in zip(seconds[precision], seconds["Captum"], strict=True)]
-        difference = (maps[precision].probability - maps["fp32"].probability).abs().max()
+        difference = (maps[precision].probability.map - maps["fp32"].probability.map).abs().max()
         print(
             f"striate, {precision}: {statistics.median(seconds[precision]):.2f} s,"
             f" {statistics.median(ratios):.2f}x as fast as Captum [{min(ratios):.2f} to {max(ratios):.2f}]"

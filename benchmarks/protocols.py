@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.core.compute import Precision, autocast_dtype, has_bf16
+from striate.core.compute import Compute, Precision, has_bf16
 from striate.core.environment import describe_machine
 from striate.data.preprocess import Preprocessing
 from striate.data.source import has_image_extension
@@ -64,7 +64,12 @@ def measure(
     members = np.arange(len(source.files))
     for precision in precisions:  # the first pass readies kernels; it is not counted
         evaluate_protocol(
-            net, source, members[:1], preprocessing, SINGLE, autocast_dtype=autocast_dtype(precision)
+            net,
+            source,
+            members[:1],
+            preprocessing,
+            SINGLE,
+            compute=Compute(device="cpu", precision=precision),
         )
     for protocol in read_protocols([kinds], scales=scales):
         cells = []
@@ -95,9 +100,7 @@ def measure(
                 members,
                 preprocessing,
                 protocol,
-                batch_views=32,
-                threads=2,
-                autocast_dtype=autocast_dtype(precision),
+                compute=Compute(device="cpu", precision=precision, batch_images=32, threads=2),
                 progress=told,
             )
             views = run.showing.num_views

@@ -1,33 +1,46 @@
-"""striate: the working laboratory for the classic convolutional networks, LeNet-5 to ResNet."""
+"""striate: the working laboratory for the classic convolutional networks, LeNet-5 to ResNet.
 
+``striate.load`` gives a ``Model``; ``striate.train`` trains one. Every public name is in ``dir(striate)``;
+``help(striate.load)`` explains one. Importing this package is light: torch is imported when one of the names
+is first used.
+"""
+
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from striate.core.version import __version__
 
-_HOME = {
-    "measure": ("evaluation.measure", "measure"),
-    "report": ("report.write", "write_report"),
-    "train": ("training.train", "train"),
-    "average": ("blend.merge_bundles", "average_bundles"),
-    "bench": ("serve.bench", "bench"),
-    "blend_table": ("blend.table", "blend_table"),
-    "ensemble": ("blend.ensemble_bundles", "ensemble_bundles"),
-    "soup": ("blend.merge_bundles", "soup_bundles"),
-    "calibrate": ("evaluation.calibrate", "calibrate_bundle"),
-    "compare_runs": ("evaluation.compare_runs", "compare_runs"),
-    "resume": ("training.train", "resume"),
-    "evaluate": ("evaluation.measure", "evaluate"),
-    "export": ("serve.export", "export_bundle"),
-    "quantize": ("serve.quantize", "quantize_bundle"),
-    "open_bundle": ("weights.open", "open_bundle"),
-}
-__all__ = ["__version__", *_HOME]
+def _homes() -> dict[str, tuple[str, str]]:
+    """Read from the stub beside this file where each public name comes from: module and name there."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    return {
+        alias.asname or alias.name: (statement.module or "", alias.name)
+        for statement in stub.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+
+
+_HOMES = _homes()
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Fetch a public function when it is first asked for."""
-    if name in _HOME:
-        module, own = _HOME[name]
-        return getattr(import_module(f"striate.{module}"), own)
-    raise AttributeError(f"module 'striate' has no attribute {name!r}")
+    """Fetch a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'striate' has no attribute {name!r}")
+    module, own = _HOMES[name]
+    if module in ("striate", "striate.core"):  # the name is a module
+        value = import_module(f"{module}.{own}")
+    else:
+        value = getattr(import_module(module), own)
+    if getattr(value, "__module__", "").startswith("striate."):
+        value.__module__ = "striate"  # what people see in help() and in messages is the public name
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -41,7 +41,7 @@ def test_unrelated_bundles_are_refused_in_one_line(change, words):
     with pytest.raises(BundleError, match=words) as caught:
         refuse_unrelated([ONE, replace(ONE, **change)], ["A", "B"])
     assert "\n" not in str(caught.value)
-    assert "striate blend ensemble takes any" in str(caught.value)
+    assert "`striate blend ensemble` takes any" in str(caught.value)
 
 
 def test_another_dropout_or_seed_is_no_obstacle():
@@ -77,12 +77,12 @@ def test_barrier_by_hand():
 
 def test_explanations():
     wall = (Barrier(0.9, 0.3), Barrier(0.9, 0.9))
-    assert explain(0.91, [0.9, 0.9], None, (), "net") is None
-    assert explain(0.89, [0.9, 0.9, 0.9], None, (), "net") is None  # within the two points
-    strangers = explain(0.31, [0.9, 0.9, 0.9], None, wall, "net")
-    assert "the soup is right on 31% of the images, its ingredients on 90% on average" in strangers
+    assert explain(0.91, [0.9, 0.9], None, ()) is None
+    assert explain(0.89, [0.9, 0.9, 0.9], None, ()) is None  # within the two points
+    strangers = explain(0.31, [0.9, 0.9, 0.9], None, wall)
+    assert "the soup has an accuracy of 31%, its ingredients 90% on average" in strangers
     assert "different starts" in strangers
     assert "1 of the 2 others" in strangers
-    assert "striate train net --weights PARENT" in strangers
-    family = explain(0.31, [0.9, 0.9, 0.9], "all are of one run", wall, "net")
+    assert "`weights=PARENT`" in strangers
+    family = explain(0.31, [0.9, 0.9, 0.9], "all are of one run", wall)
     assert "all are of one run, but they have moved too far apart" in family

@@ -62,7 +62,7 @@ def test_greedy_is_recipe_1_and_never_worse_than_its_best(strict):
         assert soup.accuracy >= max(accuracies)
         expected = average_states([states[i] for i in kept])["weight"]
         assert torch.allclose(soup.state["weight"], expected, atol=1e-7)
-        assert [taste.kept for taste in soup.tastes].count(True) == len(kept)
+        assert [taste.kept for taste in soup.steps].count(True) == len(kept)
         left_out += len(states) - len(kept)
     assert left_out > 0
 

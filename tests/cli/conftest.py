@@ -11,13 +11,13 @@ def run(capsys, monkeypatch):
     """Run ``striate WORDS...`` as from a shell; return exit code, standard output and error output.
 
     ``width``: columns of the screen, from this call on; None leaves them as they are. A file whose commands
-    all begin alike, or that needs an empty folder to work in, makes its own ``run`` of this one.
+    all start alike, or that needs an empty folder to work in, makes its own ``run`` of this one.
     """
 
     def call(*words, width=None):
         if width is not None:
             monkeypatch.setenv("COLUMNS", str(width))
-            for console in (show.out, show.err):  # a console keeps the width that it began with
+            for console in (show.out, show.err):  # a console keeps the width that it started with
                 monkeypatch.setattr(console, "_width", width)
         monkeypatch.setattr(sys, "argv", ["striate", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:

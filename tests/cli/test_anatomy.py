@@ -159,11 +159,11 @@ def test_a_module_of_ones_own(run, own):
         (("vgg16", "--ledger", "none"), "expected a ledger of lecture, separate, training, im2col"),
         (("vgg16", "--csv", "--html"), "expected one format, got --csv, --html"),
         (("vgg16", "--check", "--unit", "pool5"), "expected one of --unit and --check"),
-        (("vgg16", "--unit", "pool5", "--latex"), "--unit prints words or --json, not --latex"),
+        (("vgg16", "--unit", "pool5", "--latex"), "--unit prints text or --json, not --latex"),
         (("vgg16", "--unit", "pool5:9,9"), "rows 0 to 6 and columns 0 to 6, got 9,9"),
     ],
 )
-def test_mistakes_are_told_in_one_line(run, own, words, message):
+def test_mistakes_give_one_line(run, own, words, message):
     code, text, error = run(*words)
     assert code == 2
     assert text == ""

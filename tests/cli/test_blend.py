@@ -179,9 +179,9 @@ def test_table_as_csv_and_json_agree(run, nets):
             2,
             "one weight for each of 2",
         ),
-        (["average", "{a}", "{b}", "-o", "x.safetensors", "--snapshots"], 2, "--snapshots 5"),
+        (["average", "{a}", "{b}", "-o", "x.safetensors", "--snapshots"], 2, "cycles=5"),
         (["ensemble", "{a}", "{b}"], 2, "--data"),
-        (["ensemble", "{a}", "{b}", "-d", "digits", "--of", "votes"], 2, "probabilities or logits"),
+        (["ensemble", "{a}", "{b}", "-d", "digits", "--of", "votes"], 2, "'--of'"),
         (["table", "{a}", "-d", "digits"], 2, "at least two"),
     ],
 )

@@ -138,7 +138,7 @@ def test_an_ensemble_says_what_right_means(run, place, monkeypatch, width):
     monkeypatch.setattr(show.out, "_width", width)
     code, out, err = run("ensemble", *files(place), "-d", place / "list.csv", *FP32)
     assert (code, err) == (0, "")
-    assert "every label right" in out
+    assert "every label correct" in out
     assert max(map(len, out.splitlines())) <= width
 
 
@@ -165,7 +165,7 @@ def test_uniform_and_greedy_soups_and_averages(run, place, tmp_path, monkeypatch
         words = (*words, *files(place), "-d", place / "list.csv", "-o", target, *FP32)
         code, out, _ = run(*words)
         assert code == 0
-        assert "an image counts as right when every label of it is" in out
+        assert "an image counts as correct when every label of it is" in out
         code, out, _ = run(*words, "--force", "--json")
         assert code == 0
         found = json.loads(out)
@@ -204,7 +204,7 @@ def test_the_table_of_all_ways(run, place, monkeypatch, width):
     monkeypatch.setattr(show.out, "_width", width)
     code, out, err = run("table", *files(place), "-d", place / "list.csv", *FP32)
     assert (code, err) == (0, "")
-    assert "an image counts as right when every label of it is" in out
+    assert "an image counts as correct when every label of it is" in out
     assert max(map(len, out.splitlines())) <= width
     _, out, _ = run("table", *files(place), "-d", place / "list.csv", *FP32, "--json")
     found = json.loads(out)

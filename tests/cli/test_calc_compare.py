@@ -33,7 +33,7 @@ def test_calc_says_what_does_not_fit_and_goes_on(run):
     assert "stride 2 (gives 3)" in out
     assert "pad 1 (gives 3)" in out
     assert "input side 6 (gives 2) or 9 (gives 3)" in out
-    assert "goes on with 2x2x10" in out
+    assert "output       2x2x10" in out
     assert "relu: keeps 2x2x10, no parameters" in out
     assert "(2*2*10 + 1) * 2 = 82" in out
     assert max(map(len, out.splitlines())) <= 80

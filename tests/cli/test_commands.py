@@ -128,7 +128,11 @@ def test_nets(run):
             2,
             "it takes no --seed, --precision",
         ),
-        (["evaluate", "nowhere", "-d", "digits", "--split", "half"], 2, "expected a split"),
+        (
+            ["evaluate", "nowhere", "-d", "digits", "--split", "half"],
+            2,
+            "'half' is not one of 'auto', 'train'",
+        ),
         (["train", "lenet5", "-d", "digits", "--epochs", "0"], 2, "--epochs"),
         (["evaluate", "nowhere", "-d", "digits"], 1, "no such file"),
         (["predict", "nowhere", "x.jpg"], 1, "no such file"),
@@ -190,13 +194,13 @@ def test_names_with_markup_in_them_are_printed_as_they_are(run, trained, tmp_pat
 
 
 def test_an_interrupt_outside_training_says_so_and_exits_with_1(run, monkeypatch):
-    import striate.data.sources
+    import striate.data.inspect
     import striate.training.train
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(striate.data.sources, "open_source", interrupted)
+    monkeypatch.setattr(striate.data.inspect, "open_source", interrupted)
     code, out, err = run("data", "digits")
     assert (code, out, err) == (1, "", "error: interrupted\n")
     monkeypatch.setattr(striate.training.train, "open_source", interrupted)

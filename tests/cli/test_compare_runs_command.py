@@ -7,7 +7,7 @@ import pytest
 
 from striate.cli import show
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def files(tmp_path):
             logits=logits,
             split="test images",
         )
-        save_answers(one, tmp_path / f"{name}.csv")
+        save_predictions(one, tmp_path / f"{name}.csv")
     return tmp_path / "a.csv", tmp_path / "b.csv"
 
 
@@ -40,14 +40,14 @@ def test_the_table_and_the_verdict(run, files, monkeypatch, width):
     assert "400 images: test images" in words
     assert "91.0%" in words  # 364 of 400
     assert "96.0%" in words  # 384 of 400
-    assert "only A right 4 1.0%" in words
-    assert "only B right 24 6.0%" in words
+    assert "only A correct 4 1.0%" in words
+    assert "only B correct 24 6.0%" in words
     assert "accuracy, B minus A: +5.0 points" in words
     # 2 (C(28,0) + ... + C(28,4)) / 2^28 = 2 x 24158 / 2^28
     assert "McNemar's exact p 0.0002" in words
     assert "B is better by 5.0 points (2." in words
     assert "[b]cat" in words
-    assert "Images that only one gets right, 5 of 28" in words
+    assert "Images that only one classifies correctly, 5 of 28" in words
     assert max(map(len, out.splitlines())) <= width
 
 
@@ -78,7 +78,7 @@ def test_several_pairs_are_said_to_be_corrected(run, files):
 def test_files_are_no_seeds_of_a_recipe(run, files):
     code, out, _ = run("compare-runs", *files, "--seeds")
     assert code == 0
-    assert "One seed tells nothing" in out
+    assert "One seed says nothing" in out
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_small_letters_are_pointed_out(run):
     ("words", "message"),
     [
         (("lenet5", "-o", "a.gif"), "expected a file that ends in .svg, .png or .pdf, got a.gif"),
-        (("lenet5",), "Missing option '--output'"),
+        (("lenet5",), "Missing option '--out'"),
         (("lenet5", "-o", "a.svg", "--theme", "blue"), "expected a theme of light, dark, print, got 'blue'"),
         (("lenet5", "-o", "a.svg", "--width", "10cm"), "expected a --width such as 180mm or 1600px"),
         (("lenet5", "-o", "a.svg", "--width", "9px"), "100 to 20000 px"),
@@ -80,7 +80,7 @@ def test_small_letters_are_pointed_out(run):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_mistakes_are_said_in_one_line_and_leave_no_file(run, tmp_path, words, message):
+def test_mistakes_give_one_line_and_leave_no_file(run, tmp_path, words, message):
     code, out, err = run("draw", *words)
     assert (code, out) == (2, "")
     assert message in err

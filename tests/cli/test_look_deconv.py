@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from striate.cli import look_input
 from striate.core.errors import DataError, UsageError
 from striate.data.preprocess import Preprocessing
+from striate.look import inputs
+from striate.look.picture import file_name, numbers_path
 from striate.look.saliency import gradient
 from striate.look.signals import project
 from striate.nets import build
 from striate.weights.bundle import Bundle, load_bundle, save_bundle
+from striate.weights.open import open_network
 
 OWN = """
 import torch
@@ -73,7 +76,7 @@ def test_deconv_writes_a_picture_and_its_numbers(run, bundle, tmp_path, arrays):
     assert (code, out, err) == (0, "deconv-run-C3_relu-digits_12.png\n", "")
     assert min(read_size(tmp_path / out.strip())) > 500
     numbers = arrays(tmp_path / "deconv-run-C3_relu-digits_12.npz")
-    images = look_input.load_image("digits:12", chosen).normed
+    images = inputs.read_image("digits:12", chosen).normed
     for row, channel in enumerate((4, 9)):
         for rule in ("deconvnet", "guided", "gradient"):
             expected = project(net, images, "C3_relu", channel=channel, rule=rule)
@@ -101,7 +104,7 @@ def test_saliency(run, bundle, tmp_path, arrays):
     assert "they add up to" in out
     numbers = arrays(tmp_path / "s.npz")
     assert set(numbers) == {"gradient", "guided", "smoothgrad", "integrated"}
-    expected = gradient(net, look_input.load_image("digits:3", chosen).normed, 2)[0].numpy()
+    expected = gradient(net, inputs.read_image("digits:3", chosen).normed, 2)[0].numpy()
     assert numbers["gradient"] == pytest.approx(expected, abs=1e-6)
     assert run("saliency", "run", "digits:3", "--method", "guided", "-o", "g.svg") == (0, "g.svg\n", "")
 
@@ -120,8 +123,8 @@ def test_gradcam_has_a_row_for_each_class(run, bundle, tmp_path, arrays):
 def test_captions_name_what_makes_probabilities_of_scores(run, bundle, tmp_path, multi_label, word):
     path = tmp_path / "run" / "model.safetensors"
     save_bundle(replace(load_bundle(path), multi_label=multi_label, temperature=1.5), path)
-    opened = look_input.open_network(str(path))
-    assert (opened.multi_label, opened.temperature) == (multi_label, 1.5)
+    opened = open_network(str(path))
+    assert (opened.bundle.multi_label, opened.bundle.temperature) == (multi_label, 1.5)
     assert run("saliency", "run", "digits:3", "--method", "gradient", "-o", "s.svg")[0] == 0
     assert run("gradcam", "run", "digits:3", "-o", "g.svg")[0] == 0
     for name in ("s.svg", "g.svg"):
@@ -155,7 +158,7 @@ def test_sanity(run, bundle, tmp_path, arrays):
         (("deconv", "lenet5_modern", "digits:1", "-o", "x.gif"), ".png, .svg or .pdf"),
         (("saliency", "lenet5_modern", "digits:1", "--method", "magic"), "integrated"),
         (("saliency", "lenet5_modern", "digits:1", "--class", "cat"), "did you mean"),
-        (("saliency", "lenet5_modern", "digits:1", "--baseline", "red"), "black, white or mean"),
+        (("saliency", "lenet5_modern", "digits:1", "--baseline", "red"), "'black', 'white', 'mean'"),
         (("gradcam", "lenet5_modern", "digits:1", "--layer", "F6"), "gives maps"),
         (("sanity", "lenet5_modern", "digits:1", "--method", "magic"), "gradcam"),
         (("sanity", "lenet5_modern", "digits:1", "--layer", "C9"), "name of a layer"),
@@ -171,17 +174,17 @@ def test_wrong_wishes_are_one_line(run, words, message):
 def test_a_bundle_has_its_own_size(run, bundle):
     code, _, err = run("deconv", "run", "digits:1", "--input", "1x28x28")
     assert code == 2
-    assert "leave --input and --arg out" in err
+    assert "--input and --arg out" in err
 
 
 def test_random_weights_come_from_the_seed():
     state = torch.get_rng_state()
-    nets = [look_input.open_network("lenet5_modern", seed=seed) for seed in (1, 1, 2)]
+    nets = [open_network("lenet5_modern", seed=seed) for seed in (1, 1, 2)]
     weights = [opened.net.state_dict()["C1.weight"] for opened in nets]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert torch.equal(torch.get_rng_state(), state)
-    assert nets[2].title == "lenet5_modern, random weights (seed 2)"
+    assert inputs.title_of(nets[2]) == "lenet5_modern, random weights (seed 2)"
     assert nets[2].classes[9] == "class 9"
     assert nets[2].input_shape == (1, 32, 32)
     assert not nets[2].net.training
@@ -200,17 +203,17 @@ def test_images_are_shown_as_the_network_takes_them(tmp_path):
         std=(0.25,) * 3,
         colour_order="BGR",
     )
-    found = look_input.load_images([tmp_path], chosen)
+    found = inputs.read_images([tmp_path], chosen)
     assert found.names == ("a.png", "b.png")
     assert found.shown[0] == pytest.approx(pixels / 255)
     expected = (pixels[:, :, ::-1].transpose(2, 0, 1) / 255 - 0.5) / 0.25
     assert found.normed[0].numpy() == pytest.approx(expected, abs=1e-5)
     with pytest.raises(UsageError, match="expected one image, got 2"):
-        look_input.load_image(tmp_path, chosen)
+        inputs.read_image(tmp_path, chosen)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images"):
-        look_input.load_images([tmp_path / "empty"], chosen)
-    grey = look_input.load_images(
+        inputs.read_images([tmp_path / "empty"], chosen)
+    grey = inputs.read_images(
         [tmp_path / "b.png"],
         Preprocessing(channels=1, height_px=8, width_px=8, resize_px=None, mean=(0,), std=(1,)),
     )
@@ -219,12 +222,11 @@ def test_images_are_shown_as_the_network_takes_them(tmp_path):
 
 
 def test_names_of_classes_and_pictures():
-    assert look_input.find_class("7", ("3", "7")) == 1
-    assert look_input.find_class("0", ("3", "7")) == 0
-    assert look_input.class_name(1, ("3", "7")) == "7"
-    assert look_input.class_name(5, ()) == "class 5"
+    assert inputs.find_class("7", ("3", "7")) == 1
+    assert inputs.find_class("0", ("3", "7")) == 0
+    assert inputs.class_name(1, ("3", "7")) == "7"
+    assert inputs.class_name(5, ()) == "class 5"
     with pytest.raises(UsageError, match="did you mean goose"):
-        look_input.find_class("gose", ("quail", "goose"))
-    found = look_input.picture_path(None, "deconv", "a/b c", "", "x:1")
-    assert str(found) == "deconv-a_b_c-x_1.png"
-    assert str(look_input.maps_path(found)) == "deconv-a_b_c-x_1.npz"
+        inputs.find_class("gose", ("quail", "goose"))
+    assert file_name("deconv", "a/b c", "", "x:1") == "deconv-a_b_c-x_1"
+    assert str(numbers_path(Path("deconv-a_b_c-x_1.png"))) == "deconv-a_b_c-x_1.npz"

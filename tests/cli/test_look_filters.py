@@ -50,9 +50,9 @@ def test_a_network_of_the_users_own(run, tmp_path, arrays):
     [
         (["lenet5_modern", "--layer", "S2"], "try C1, C3, C5"),
         (["lenet5_modern", "--layer", "C2"], "did you mean"),
-        (["lenet5_modern", "--only", "a"], "--only with numbers of filters, such as 0,5,17, got 'a'"),
-        (["lenet5_modern", "--only", "6"], "filters 0 to 5 of C1, got 6"),
-        (["lenet5_modern", "--filters", "0"], "--filters"),
+        (["lenet5_modern", "--unit", "a"], "--unit as numbers and ranges, such as 0,5,10-19, got 'a'"),
+        (["lenet5_modern", "--unit", "6"], "filters 0 to 5 of C1, got 6"),
+        (["lenet5_modern", "--top", "0"], "--top"),
         (["lenet5_modern", "-o", "a.gif"], ".png, .svg or .pdf"),
         (["lenet6"], "did you mean"),
     ],

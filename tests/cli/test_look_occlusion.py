@@ -50,7 +50,7 @@ def image(tmp_path):
 
 def test_picture_and_numbers_of_a_bundle(run, bundle, image, tmp_path, arrays):
     picture = tmp_path / "out.png"
-    words = (bundle, image, "--size", 8, "--stride", 5, "--target", "bee", "--device", "cpu", "-o", picture)
+    words = (bundle, image, "--size", 8, "--stride", 5, "--class", "bee", "--device", "cpu", "-o", picture)
     words += ("--precision", "fp32")
     code, out, err = run(*words)
     assert (code, err) == (0, "")
@@ -101,7 +101,7 @@ def test_several_images_and_a_network_with_random_weights(run, image, tmp_path, 
     [
         (("--size", 40), "occluder of 1 to 32 px"),
         (("--stride", 0), "at least 1 px"),
-        (("--fill", "white"), "grey, mean or blur"),
+        (("--fill", "white"), "'grey', 'mean', 'blur'"),
         (("--fill", "blur", "--blur", -1), "more than 0 px"),
         (("--target", "beee"), "bee"),
         (("--layer", "C33"), "C3"),

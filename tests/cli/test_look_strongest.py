@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from striate.cli.look_data import open_data, unit_numbers
-from striate.cli.look_input import plain_preprocessing
 from striate.core.errors import UsageError
 from striate.data.preprocess import Preprocessing
+from striate.look.inputs import open_data, unit_numbers
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
+from striate.weights.open import untrained_preprocessing
 
 NET = "12x12x3 > conv 6 3x3 p1 > relu > maxpool 2x2 s2 > conv 4 3x3 p1 > relu > fc 3"
 
@@ -34,7 +34,7 @@ def run(run, monkeypatch, tmp_path):
 
 def test_strongest_images_with_patches_and_projections(run, tmp_path, arrays):
     code, out, err = run(
-        "strongest", "tiny.net", "--data", "photos", "--layer", "relu2", "--units", "0,2-3", "-k", 4
+        "strongest", "tiny.net", "--data", "photos", "--layer", "relu2", "--unit", "0,2-3", "--top", 4
     )
     assert (code, err) == (0, "")
     assert out == "strongest-tiny-relu2.png, strongest-tiny-relu2.npz\n"
@@ -63,10 +63,10 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(run, tmp_path, arra
     ("words", "message"),
     [
         (("--layer", "relu9"), "did you mean"),
-        (("--layer", "relu1", "--units", "6"), "expected units 0 to 5 of relu1, got 6"),
-        (("--layer", "relu1", "--units", "one"), "numbers and ranges"),
-        (("--layer", "relu1", "--rule", "magic"), "expected --rule"),
-        (("--layer", "relu1", "--split", "later"), "expected --split"),
+        (("--layer", "relu1", "--unit", "6"), "expected units 0 to 5 of relu1, got 6"),
+        (("--layer", "relu1", "--unit", "one"), "numbers and ranges"),
+        (("--layer", "relu1", "--rule", "magic"), "'deconvnet', 'gradient', 'guided'"),
+        (("--layer", "relu1", "--split", "later"), "'auto', 'train'"),
         (("--layer", "relu1", "--split", "test"), "to have a test part"),
         (("--layer", "relu1", "-o", "x.txt"), ".png"),
     ],
@@ -102,7 +102,7 @@ def test_segments_by_share_and_by_quantile(run, tmp_path, arrays):
     np.testing.assert_allclose(numbers["thresholds"], numbers["activations"].max((1, 2)) / 2)
     code, _, err = run(
         *("segment", "tiny.net", "photos/1.png", "--layer", "relu2", "--unit", 2),
-        *("--data", "photos", "--top", 0.1, "-o", "s.png"),
+        *("--data", "photos", "--quantile", 0.1, "-o", "s.png"),
     )
     assert (code, err) == (0, "")
     assert len(arrays(tmp_path / "s.npz")["thresholds"]) == 1
@@ -119,7 +119,7 @@ def test_a_gallery_is_one_page(run, tmp_path):
 
 
 def test_data_of_every_kind(tmp_path):
-    prepared = plain_preprocessing((3, 12, 12))
+    prepared = untrained_preprocessing((3, 12, 12))
     named = open_data(["digits"], prepared)
     assert named.images.total == 1797
     assert named.title == "digits (all 1,797 images)"
@@ -136,7 +136,7 @@ def test_data_of_every_kind(tmp_path):
     assert sum(len(batch.images) for batch in both.images.batches()) == 3
     with pytest.raises(UsageError, match="no-such-data"):
         open_data(["no-such-data"], prepared)
-    assert unit_numbers(["0,5", "2-4", "3"], 6, "x") == [0, 5, 2, 3, 4]
+    assert unit_numbers(["0,5", "2-4", "3"]) == [0, 5, 2, 3, 4]
 
 
 def test_a_gallery_of_independent_labels_prints_their_probabilities(run, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from striate.cli import show
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def kept(tmp_path):
             labels=labels,
             logits=(2 * np.eye(2)[says]).astype(np.float32),
         )
-        save_answers(answers, tmp_path / f"{name}.csv")
+        save_predictions(answers, tmp_path / f"{name}.csv")
         paths.append(tmp_path / f"{name}.csv")
     return paths
 

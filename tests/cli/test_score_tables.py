@@ -176,7 +176,7 @@ def test_confusion_pairs():
     )
 
 
-ALWAYS = "Always naming the largest would be right on"
+ALWAYS = "Always naming the largest would be correct on"
 
 
 @pytest.mark.parametrize(

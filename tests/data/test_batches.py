@@ -134,7 +134,7 @@ def test_broken_images_are_in_no_split_and_strict_refuses_them(folder):
     everywhere = np.concatenate([dataset.splits.train, dataset.splits.val, dataset.splits.test])
     assert len(everywhere) == 33
     assert "cat/broken.png" not in {dataset.source.files[i] for i in everywhere}
-    with pytest.raises(DataError, match=r"1 of 34 images.*cat/broken\.png.*--strict"):
+    with pytest.raises(DataError, match=r"1 of 34 images.*cat/broken\.png.*`strict`"):
         opened(folder, strict=True)
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+import striate.data.decode as decode_module
+import striate.data.pixels as pixels_module
 from striate.core.errors import BrokenImageError
 from striate.data.decode import decode, decode_sized
 from striate.data.file_format import image_format
@@ -362,3 +364,51 @@ def test_decoding_stays_quiet_when_filters_are_put_before_its_own() -> None:
         warnings.simplefilter("error")
         orientation_read = decode(data, file="x.jpg").size
     assert orientation_read == (40, 24)
+
+
+def test_memory_of_decoding_is_bounded() -> None:
+    flat = io.BytesIO()
+    Image.new("RGB", (9_400, 9_400), (200, 30, 40)).save(flat, "WEBP", lossless=True, method=0)
+    with pytest.raises(BrokenImageError, match=r"decoding 9400 x 9400 pixels of WEBP takes about 15"):
+        decode(flat.getvalue(), file="x.webp")
+
+
+def test_a_jpeg_larger_than_the_limit_is_taken_at_its_scale() -> None:
+    image = Image.new("L", (4_000, 3_000), 77)
+    data = encode(image, "JPEG")
+    with pytest.raises(BrokenImageError, match="too large"):
+        decode(data, file="x.jpg", max_pixels=1_000_000)
+    found = decode_sized(data, file="x.jpg", min_side_px=300, max_pixels=1_000_000)
+    assert found.pixels.shape == (375, 500, 1)
+    assert (found.full_height_px, found.full_width_px) == (3_000, 4_000)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "LA", "1", "L"])
+def test_large_images_are_the_same_in_strips(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (40, 30, 4), np.uint8), "RGBA")
+    image = colour.convert(mode) if mode != "RGBA" else colour
+    data = encode(image, "TIFF" if mode == "CMYK" else "PNG")
+    whole = decode_sized(data, file="x").pixels
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 100)
+    monkeypatch.setattr(pixels_module, "STRIP_PIXELS", 100)
+    assert np.array_equal(decode_sized(data, file="x").pixels, whole)
+
+
+def test_threads_take_turns_at_memory() -> None:
+    memory = decode_module._Memory(10)
+    held, entered = threading.Event(), threading.Event()
+
+    def second() -> None:
+        held.wait(10)
+        with memory.reserved(8):
+            entered.set()
+
+    other = threading.Thread(target=second)
+    other.start()
+    with memory.reserved(8):
+        held.set()
+        with memory.reserved(2):  # small ones pass
+            assert not entered.is_set()
+    other.join(10)
+    assert entered.is_set()

@@ -19,7 +19,9 @@ def save(root: Path, file: str, value: int, size: tuple[int, int] = (4, 3), mode
     path = root / file
     path.parent.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
-    Image.new(mode, size, value).save(out, "PNG")
+    image = Image.new(mode, size, value)
+    image.putpixel((0, 0), 255 if mode == "L" else (255, 255, 255))
+    image.save(out, "PNG")
     path.write_bytes(out.getvalue())
 
 
@@ -30,21 +32,21 @@ def look(root: Path) -> Inspection:
 
 def test_a_clean_set_has_no_problems(tmp_path: Path) -> None:
     for split, base in (("train", 0), ("test", 100)):
-        for index in range(4):
+        for index in range(10):
             save(tmp_path, f"{split}/a/{index}.png", base + index)
             save(tmp_path, f"{split}/b/{index}.png", base + 50 + index, mode="L", size=(7, 9))
     report = look(tmp_path)
     assert report.problems == ()
     assert [(one.name, one.train, one.val, one.test, one.none) for one in report.classes] == [
-        ("a", 4, 0, 4, 0),
-        ("b", 4, 0, 4, 0),
+        ("a", 10, 0, 10, 0),
+        ("b", 10, 0, 10, 0),
     ]
     assert report.imbalance == 1.0
     assert (report.height_px.smallest, report.height_px.median, report.height_px.largest) == (3, 6, 9)
     assert (report.width_px.smallest, report.width_px.largest) == (4, 7)
-    assert report.common_sizes == ((3, 4, 8), (9, 7, 8))
-    assert (report.num_grey, report.num_colour) == (8, 8)
-    assert report.extensions == ((".png", 16),)
+    assert report.common_sizes == ((3, 4, 20), (9, 7, 20))
+    assert (report.num_grey, report.num_colour) == (20, 20)
+    assert report.extensions == ((".png", 40),)
 
 
 def test_every_trouble_is_found(tmp_path: Path) -> None:
@@ -77,8 +79,9 @@ def test_every_trouble_is_found(tmp_path: Path) -> None:
     assert "1 content with different labels, e.g. train/a/03.png = train/b/same as a.png (a, b)" in problems
     assert "no usable image in d" in problems
     assert "no training image in c" in problems
-    assert len(report.problems) == 5
-    assert "the largest class has 33 times the images of the smallest" in report.notes
+    assert "the largest class has 33 times the images of the smallest: weigh them" in problems
+    assert "fewer than 10 images in b, c: too few" in problems
+    assert len(report.problems) == 7
     assert "1 .jpg file among .png ones, e.g. train/d/broken.jpg: look at it" in report.notes
 
 
@@ -122,3 +125,18 @@ def test_the_placeholder_among_the_ants_is_noticed() -> None:
     assert "1 .gif file among .jpg ones, e.g. train/ants/imageNotFound.gif: look at it" in report.notes
     assert report.problems == ()
     assert np.isclose(report.imbalance, 204 / 194)
+
+
+def test_images_that_show_nothing_and_copies_are_problems(tmp_path: Path) -> None:
+    for name, offset in (("a", 0), ("b", 100)):
+        for index in range(12):
+            save(tmp_path, f"{name}/{index}.png", offset + index, size=(20, 20), mode="L")
+    assert look(tmp_path).problems == ()
+    Image.new("RGB", (30, 30), (3, 3, 3)).save(tmp_path / "a" / "black.png")
+    Image.new("L", (1, 1), 9).save(tmp_path / "a" / "dot.png")
+    problems = "\n".join(look(tmp_path).problems)
+    assert "1 image of one level" in problems
+    assert "1 image of 2 pixels or less on a side" in problems
+    for index in range(30):
+        (tmp_path / "b" / f"copy{index}.png").write_bytes((tmp_path / "b" / "0.png").read_bytes())
+    assert "30 of 56 images repeat another one: only 26 are different" in "\n".join(look(tmp_path).problems)

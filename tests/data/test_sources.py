@@ -84,7 +84,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert list(source.files) == ["a/1.png", "b/1.png", "b/broken.jpg", "b/no_extension"]
     assert "2 files left out that are no images (.txt 1, no extension 1)" in source.notes
-    assert "4 hidden files left out" in source.notes
+    assert "4 hidden or system files left out" in source.notes
     assert "1 image outside the class folders left out" in source.notes
 
 
@@ -95,7 +95,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         (["1.png", "2.png"], "got 2 images and no folders"),
         (["a/1.png", "a/2.png"], "got one \\(a\\)"),
         (["train/1.png", "test/1.png"], "expected class folders inside test, train"),
-        (["train/a/1.png", "train/b/1.png", "extra/1.png"], "got both"),
+        (["train/a/1.png", "train/b/1.png", "extra/a/1.png"], "got both"),
     ],
 )
 def test_unclear_folders_are_refused_with_a_remedy(tmp_path: Path, files: list[str], message: str) -> None:
@@ -196,7 +196,7 @@ def test_manifest_paths_may_be_absolute_or_above(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("m.csv", "", "expected a header"),
-        ("m.csv", "file,label\na.png,x\n", "expected a header with path, label"),
+        ("m.csv", "bild,label\na.png,x\n", "expected a header with path, label"),
         ("m.csv", "path,label\n", "at least one row"),
         ("m.csv", "path,label\na.png,x,y\n", "line 2: expected 2 values, got 3"),
         ("m.csv", "path,label\na.png,x\nb.png,\n", "line 3: expected the name of a class"),
@@ -207,7 +207,7 @@ def test_manifest_paths_may_be_absolute_or_above(tmp_path: Path) -> None:
         ),
         ("m.csv", "path,label\na.png,x\nb.png,x\n", "at least two classes"),
         ("m.csv", "path,label,split\na.png,x,train\nb.png,y,\n", "a split in all rows or none, got 1 of 2"),
-        ("m.csv", "path,label,split\na.png,x,holdout\n", "train, val or test"),
+        ("m.csv", "path,label,split\na.png,x,fold7\n", "train, val or test"),
         (
             "m.csv",
             "path,label\na.png,x\nno.png,y\nnor.png,y\n",

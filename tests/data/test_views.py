@@ -125,7 +125,7 @@ def test_the_users_canvas():
     pre = preprocessing(32, 32)
     assert choose_canvas(pre, side_px=48) == Canvas(48)
     assert choose_canvas(pre, pad_px=2) == Canvas(None, 2)
-    with pytest.raises(UsageError, match="expected --canvas of at least 32 px"):
+    with pytest.raises(UsageError, match="expected `canvas` of at least 32 px"):
         choose_canvas(pre, side_px=31)
     with pytest.raises(UsageError, match="got both"):
         choose_canvas(pre, side_px=48, pad_px=2)

@@ -18,6 +18,8 @@ from striate.weights.bundle import load_bundle, save_bundle
 
 SETTINGS = {"batch_images": "64", "val_fraction": "0.1", "test_fraction": "0.2", "lr": "0.05"}
 
+FP32 = Compute(precision="fp32")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -28,7 +30,7 @@ def trained(tmp_path_factory):
 
 def best_temperature(run) -> tuple[float, float]:
     """Let scipy find the temperature, and its loss, on the validation images."""
-    found = striate.evaluate(run, "digits", split="val", compute=Compute(precision="fp32")).answers
+    found = striate.evaluate(run, "digits", split="val", compute=FP32).predictions
     logits, labels = torch.tensor(found.logits, dtype=torch.float64), torch.tensor(found.labels)
     best = minimize_scalar(
         lambda t: torch.nn.functional.cross_entropy(logits / t, labels).item(),
@@ -66,7 +68,7 @@ def test_it_is_written_into_the_bundle_and_nothing_else_changes(trained, tmp_pat
     target = tmp_path / "again.safetensors"
     raw = replace(load_bundle(trained), temperature=1.0, metrics={"epoch": 3})
     save_bundle(raw, target)
-    result = striate.calibrate(target, "digits", precision="fp32")
+    result = striate.calibrate(target, "digits", compute=FP32)
     after = load_bundle(target)
     assert result.replaced == 1.0
     assert result.bundle == target
@@ -77,10 +79,11 @@ def test_it_is_written_into_the_bundle_and_nothing_else_changes(trained, tmp_pat
     assert after.metrics["calibration"]["ece_after"] == result.fit.after.ece
     assert all(torch.equal(after.state[name], raw.state[name]) for name in raw.state)
     assert replace(after, temperature=1.0, metrics={"epoch": 3}, state={}) == replace(raw, state={})
-    tested = striate.evaluate(target, "digits", split="test", compute=Compute(precision="fp32")).answers
-    assert result.test_before.nll == pytest.approx(tested.scores.loss, rel=1e-5)
+    tested = striate.evaluate(target, "digits", split="test", compute=FP32)
+    assert result.test_before.nll == pytest.approx(tested.predictions.scores().loss, rel=1e-5)
+    assert result.test_after.nll == pytest.approx(tested.loss, rel=1e-5)
     assert result.test_after.nll < result.test_before.nll
-    again = striate.calibrate(target, "digits", precision="fp32")
+    again = striate.calibrate(target, "digits", compute=FP32)
     assert (again.replaced, again.fit) == (result.fit.temperature, result.fit)
 
 
@@ -90,7 +93,7 @@ def test_elsewhere_leaves_the_bundle_as_it_was(trained, tmp_path):
     striate.calibrate(trained, "digits", out=target)
     assert hashlib.sha256((trained / "model.safetensors").read_bytes()).digest() == before
     assert load_bundle(target).temperature != 1.0
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force`"):
         striate.calibrate(trained, "digits", out=target)
     striate.calibrate(trained, "digits", out=target, force=True)
     with pytest.raises(UsageError, match="got the folder"):
@@ -115,7 +118,7 @@ def test_predictions_are_calibrated_and_rank_as_before(trained, tmp_path):
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
 def test_only_validation_images_fit_a_temperature(trained, split):
-    with pytest.raises(UsageError, match="--split val"):
+    with pytest.raises(UsageError, match="`split=val`"):
         striate.calibrate(trained, "digits", split=split)
 
 

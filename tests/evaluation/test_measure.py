@@ -12,7 +12,7 @@ from striate.data.preprocess import Preprocessing, to_pixels
 from striate.evaluation.measure import evaluate, measure
 from striate.evaluation.protocol import Protocol
 from striate.metrics.interval import wilson
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 from striate.nets import build
 from striate.weights.bundle import Bundle, save_bundle
 
@@ -56,16 +56,16 @@ def test_what_is_measured_is_what_plain_torch_answers(photos, tmp_path):
     images = (torch.tensor(np.stack(pixels))[:, None] / 255 - 0.5) / 0.3
     with torch.no_grad():
         logits = net(images)
-    assert found.answers.logits == pytest.approx(logits.numpy(), abs=1e-5)
-    assert found.answers.files == tuple(f"{file.parent.name}/{file.name}" for file in files)
-    assert found.answers.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert found.predictions.logits == pytest.approx(logits.numpy(), abs=1e-5)
+    assert found.predictions.files == tuple(f"{file.parent.name}/{file.name}" for file in files)
+    assert found.predictions.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     truth = torch.tensor([0] * 4 + [1] * 4 + [2] * 4)
     nats = torch.nn.functional.cross_entropy(logits.double() / 1.7, truth)
     assert found.loss == pytest.approx(nats.item(), rel=1e-5)
     correct = int((logits.argmax(1) == truth).sum())
     assert found.top1 == correct / 12
     assert found.top1_interval == wilson(correct, 12)
-    assert found.answers.classes == ("cat", "dog", "owl")
+    assert found.predictions.classes == ("cat", "dog", "owl")
 
 
 def test_flip_is_the_mean_of_two_bundles_answers(photos, tmp_path):
@@ -75,9 +75,13 @@ def test_flip_is_the_mean_of_two_bundles_answers(photos, tmp_path):
         target = tmp_path / "mirrored" / file.parent.name / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(target)
-    plain = evaluate(path, photos, compute=Compute(precision="fp32")).answers.probabilities()
-    mirror = evaluate(path, tmp_path / "mirrored", compute=Compute(precision="fp32")).answers.probabilities()
-    both = evaluate(path, photos, protocol=FLIP, compute=Compute(precision="fp32")).answers.probabilities()
+    plain = evaluate(path, photos, compute=Compute(precision="fp32")).predictions.probabilities()
+    mirror = evaluate(
+        path, tmp_path / "mirrored", compute=Compute(precision="fp32")
+    ).predictions.probabilities()
+    both = evaluate(
+        path, photos, protocol=FLIP, compute=Compute(precision="fp32")
+    ).predictions.probabilities()
     assert both == pytest.approx((plain + mirror) / 2, abs=1e-5)
 
 
@@ -92,12 +96,14 @@ def test_several_networks_and_protocols_read_the_data_once(photos, tmp_path, mon
         (str(path), protocol) for path in paths for protocol in (Protocol(), TEN)
     ]
     for one in found:
-        alone = evaluate(one.source, photos, protocol=one.protocol, compute=Compute(precision="fp32")).answers
-        assert alone.logits == pytest.approx(one.answers.logits, abs=1e-5)
+        alone = evaluate(
+            one.source, photos, protocol=one.protocol, compute=Compute(precision="fp32")
+        ).predictions
+        assert alone.logits == pytest.approx(one.predictions.logits, abs=1e-5)
         assert [file for file, _ in one.broken] == ["owl/broken.png"]
         assert one.images_per_s > 0
     assert [one.views for one in found] == [1, 10, 1, 10]
-    assert [one.answers.name for one in found] == [
+    assert [one.predictions.name for one in found] == [
         "a.safetensors",
         "a.safetensors, ten-crop",
         "b.safetensors",
@@ -110,7 +116,7 @@ def test_several_networks_and_protocols_read_the_data_once(photos, tmp_path, mon
 
 def test_classes_in_another_order_keep_their_numbers(photos, tmp_path):
     path = bundle(tmp_path / "a.safetensors", classes=("owl", "wolf", "cat", "dog"))
-    found = evaluate(path, photos).answers
+    found = evaluate(path, photos).predictions
     assert found.classes == ("owl", "wolf", "cat", "dog")
     assert found.labels.tolist() == [2] * 4 + [3] * 4 + [0] * 4
 
@@ -119,14 +125,14 @@ def test_classes_in_another_order_keep_their_numbers(photos, tmp_path):
 def test_a_file_of_predictions_needs_no_data(photos, tmp_path, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
-    first = evaluate(bundle(tmp_path / "a.safetensors"), photos, protocol=TEN).answers
-    save_answers(first, tmp_path / f"kept{suffix}")
+    first = evaluate(bundle(tmp_path / "a.safetensors"), photos, protocol=TEN).predictions
+    save_predictions(first, tmp_path / f"kept{suffix}")
     again = measure([tmp_path / f"kept{suffix}"])[0]
     assert again.protocol is None
     assert again.images_per_s is None
-    assert np.array_equal(again.answers.logits, first.logits)
-    assert again.answers.files == first.files
-    with pytest.raises(UsageError, match="got a file of answers: name the bundle"):
+    assert np.array_equal(again.predictions.logits, first.logits)
+    assert again.predictions.files == first.files
+    with pytest.raises(UsageError, match="got a predictions file: name the bundle"):
         measure([tmp_path / f"kept{suffix}"], protocols=[TEN])
 
 
@@ -135,8 +141,8 @@ def test_a_network_by_name_has_random_weights_for_the_classes_of_the_data(photos
     found = measure(["lenet5_modern"], photos, protocols=[Protocol(), Protocol(kind="dense")])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not any(one.trained for one in found)
-    assert found[0].answers.logits.shape == (12, 3)
-    assert np.array_equal(found[0].answers.logits, evaluate("lenet5_modern", photos).answers.logits)
+    assert found[0].predictions.logits.shape == (12, 3)
+    assert np.array_equal(found[0].predictions.logits, evaluate("lenet5_modern", photos).predictions.logits)
 
 
 def test_what_can_not_be_used_is_said(photos, tmp_path):

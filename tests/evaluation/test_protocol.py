@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.data.dataset import fetch_image
 from striate.data.preprocess import Preprocessing
@@ -56,7 +57,11 @@ def net() -> nn.Module:
     return made
 
 
-def members(source: Source) -> np.ndarray:
+def fp32(**settings: int) -> Compute:
+    return Compute(device="cpu", precision="fp32", **settings)
+
+
+def indices(source: Source) -> np.ndarray:
     return np.arange(len(source.files))
 
 
@@ -82,7 +87,9 @@ def p_of(run_logits: np.ndarray) -> np.ndarray:
 
 
 def test_ten_crops_are_ten_explicit_calls(source, net):
-    run = evaluate_protocol(net, source, members(source), PRE, Protocol(kind="ten-crop"), threads=2)
+    run = evaluate_protocol(
+        net, source, indices(source), PRE, Protocol(kind="ten-crop"), compute=fp32(threads=2)
+    )
     assert run.showing.num_views == 10
     for i, got in enumerate(p_of(run.logits)):
         pixels = shorter(fetch_image(source, i), 14)
@@ -98,7 +105,9 @@ def test_ten_crops_are_ten_explicit_calls(source, net):
 @pytest.mark.parametrize("scales", [(14,), (14, 18, 21)])
 def test_dense_averages_scores_over_places_and_posteriors_over_mirrors_and_scales(source, net, scales):
     """Simonyan and Zisserman, section 3.2, with every crop shown by itself: stride 2, no padding."""
-    run = evaluate_protocol(net, source, members(source), PRE, Protocol(kind="dense", scales_px=scales))
+    run = evaluate_protocol(
+        net, source, indices(source), PRE, Protocol(kind="dense", scales_px=scales), compute=fp32()
+    )
     for i, got in enumerate(p_of(run.logits)):
         posteriors = []
         for scale in scales:
@@ -115,7 +124,7 @@ def test_dense_averages_scores_over_places_and_posteriors_over_mirrors_and_scale
 
 def test_flip_of_a_multi_label_network_averages_sigmoids(source, net):
     run = evaluate_protocol(
-        net, source, members(source), PRE, Protocol(kind="flip"), multi_label=True, threads=0
+        net, source, indices(source), PRE, Protocol(kind="flip"), multi_label=True, compute=fp32()
     )
     got = sigmoid(run.logits.astype(np.float64))
     for i in range(len(got)):
@@ -129,12 +138,14 @@ def test_flip_of_a_multi_label_network_averages_sigmoids(source, net):
 @pytest.mark.parametrize("kind", ["flip", "ten-crop", "144-crop", "dense", "multi-scale"])
 def test_neither_batch_size_nor_order_nor_threads_matter(source, net, kind):
     protocol = Protocol(kind=kind)
-    everyone = members(source)
-    first = evaluate_protocol(net, source, everyone, PRE, protocol, batch_views=64, threads=0).logits
+    everyone = indices(source)
+    first = evaluate_protocol(net, source, everyone, PRE, protocol, compute=fp32(batch_images=64)).logits
     order = np.random.default_rng(0).permutation(everyone)
-    other = evaluate_protocol(net, source, order, PRE, protocol, batch_views=3, threads=3).logits
+    other = evaluate_protocol(
+        net, source, order, PRE, protocol, compute=fp32(batch_images=3, threads=3)
+    ).logits
     assert other == pytest.approx(first[order], abs=1e-5)
-    alone = evaluate_protocol(net, source, everyone[3:4], PRE, protocol, batch_views=1).logits
+    alone = evaluate_protocol(net, source, everyone[3:4], PRE, protocol, compute=fp32(batch_images=1)).logits
     assert alone == pytest.approx(first[3:4], abs=1e-5)
 
 
@@ -146,7 +157,9 @@ def test_batches_hold_no_more_than_was_asked_for(source):
             seen.append(tuple(images.shape))
             return images.mean(dim=(2, 3))
 
-    evaluate_protocol(Watched(), source, members(source), PRE, Protocol(kind="144-crop"), batch_views=50)
+    evaluate_protocol(
+        Watched(), source, indices(source), PRE, Protocol(kind="144-crop"), compute=fp32(batch_images=50)
+    )
     assert all(shape[0] <= 50 and shape[1:] == (3, SIDE, SIDE) for shape in seen)
     assert sum(shape[0] for shape in seen) == 7 * 144
 
@@ -157,7 +170,7 @@ def test_the_networks_mode_is_put_back_and_progress_is_told(source, net):
     evaluate_protocol(
         net,
         source,
-        members(source),
+        indices(source),
         PRE,
         Protocol(kind="dense"),
         progress=lambda stage, done, total, note="": told.append((stage, done, total)),
@@ -216,9 +229,9 @@ def test_protocols_are_read():
         (["dense"], {"scales": "256;384"}, "such as 256,384,512"),
         (["dense"], {"scales": "0"}, "such as 256,384,512"),
         (["dense"], {"scales": "256,256"}, "each scale once"),
-        (["flip"], {"scales": "256"}, "expected --scales with ten-crop"),
-        (["dense"], {"canvas_px": 256}, "expected --canvas with ten-crop"),
-        (["144-crop"], {"pad_px": 4}, "expected --pad with ten-crop or dense"),
+        (["flip"], {"scales": "256"}, "expected `scales_px` with ten-crop"),
+        (["dense"], {"canvas_px": 256}, "expected `canvas_px` with ten-crop"),
+        (["144-crop"], {"pad_px": 4}, "expected `pad_px` with ten-crop or dense"),
         (["ten-crop"], {"pad_px": 4, "scales": "40"}, "choose one"),
     ],
 )
@@ -229,8 +242,8 @@ def test_wrong_protocols_are_refused(words, options, message):
 
 def test_wrong_sizes_are_refused(source, net):
     with pytest.raises(UsageError, match="at least 11 px, the network's input, got 10"):
-        evaluate_protocol(net, source, members(source), PRE, Protocol(kind="dense", scales_px=(14, 10)))
+        evaluate_protocol(net, source, indices(source), PRE, Protocol(kind="dense", scales_px=(14, 10)))
     with pytest.raises(DataError, match="at least one image"):
-        evaluate_protocol(net, source, members(source)[:0], PRE, Protocol())
+        evaluate_protocol(net, source, indices(source)[:0], PRE, Protocol())
     with pytest.raises(UsageError, match="scores of shape N x K"):
-        evaluate_protocol(nn.Flatten(0), source, members(source), PRE, Protocol())
+        evaluate_protocol(nn.Flatten(0), source, indices(source), PRE, Protocol())

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from striate import nets
 from striate.core.errors import UsageError
-from striate.look import filter_picture
 from striate.look.filter_picture import draw_filters
 from striate.look.filters import Filters, colours_of, read_filters
 from striate.nets.modules import PartialConv2d
@@ -28,18 +27,6 @@ def two_towers():
 
 
 SHAPE = (3, 16, 16)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The panel of the last picture."""
-    kept = {}
-
-    def keep(rows, path, **words):
-        kept.update(panel=rows[0][0], **words)
-
-    monkeypatch.setattr(filter_picture, "save_picture", keep)
-    return kept
 
 
 def test_the_first_layer_is_found_behind_padding_and_sees_the_image():
@@ -141,69 +128,64 @@ def filters_of(weights, **values):
     return Filters(**{"layer": "conv", "weights": weights, "linked": linked, "sees_image": False, **values})
 
 
-def test_the_96_filters_of_alexnet_are_12_by_8_in_two_blocks(drawn, tmp_path):
+def test_the_96_filters_of_alexnet_are_12_by_8_in_two_blocks():
     found = filters_of(torch.randn(96, 3, 11, 11), sees_image=True, towers=2, next_layer="conv2")
-    caption = draw_filters(found, tmp_path / "a.png", network="alexnet, random")
-    panel = drawn["panel"]
+    picture = draw_filters(found, network="alexnet, random")
+    panel = picture.rows[0][0]
     assert list(panel.rows_named.values()) == [f"#{12 * row}" for row in range(8)]
     assert panel.pixels.shape[1] == 12 * 11 + 11
     assert panel.pixels.shape[0] == 2 * (4 * 11 + 3) + 5  # half a tile between the towers
     assert (panel.pixels[47:52] == 1).all()
     assert np.allclose(panel.pixels[52:63, :11], colours_of(found.weights[48:49])[0])
-    assert "conv2 reads their maps apart" in caption
+    assert "conv2 reads their maps apart" in picture.caption
 
 
-def test_deeper_layers_are_rows_of_filters_and_columns_of_channels(drawn, tmp_path, arrays):
+def test_deeper_layers_are_rows_of_filters_and_columns_of_channels():
     weights = torch.randn(30, 40, 3, 3)
     weights[7] *= 9
     weights[21] *= 5
     weights[:, 13] *= 7
-    caption = draw_filters(
-        filters_of(weights), tmp_path / "a.png", network="net", most_filters=2, most_channels=5
-    )
-    numbers = arrays(tmp_path / "a.npz")
+    picture = draw_filters(filters_of(weights), network="net", most_filters=2, most_channels=5)
+    numbers = picture.numbers
     assert numbers["filters"].tolist() == [7, 21]
     mass = (weights[[7, 21]] ** 2).sum((0, 2, 3)).numpy()
     assert numbers["channels"].tolist() == sorted(np.argsort(-mass)[:5].tolist())
     assert 13 in numbers["channels"]
     assert np.array_equal(numbers["weights"], weights[[7, 21]][:, numbers["channels"]].numpy())
-    panel = drawn["panel"]
+    panel = picture.rows[0][0]
     assert list(panel.rows_named.values()) == ["#7", "#21"]
     assert panel.limits == (-1.0, 1.0)
     column = numbers["channels"].tolist().index(13)
     corner = panel.pixels[0, column * 13]  # tiles of 12 px and a gap of 1
     assert corner == pytest.approx(float(weights[7, 13, 0, 0] / weights[7].abs().max()))
-    assert "2 of the largest Euclidean norm" in caption
-    assert "5 of 40 channels" in caption
+    assert "2 of the largest Euclidean norm" in picture.caption
+    assert "5 of 40 channels" in picture.caption
 
 
-def test_missing_links_are_blank(drawn, tmp_path):
+def test_missing_links_are_blank():
     layer = PartialConv2d(3, [[0, 1], [1, 2]], 5)
     net = nn.Sequential(nn.Conv2d(1, 3, 1), layer)
-    caption = draw_filters(
-        read_filters(net, "1", input_shape=(1, 8, 8)), tmp_path / "a.png", network="net", shared=True
-    )
-    pixels = drawn["panel"].pixels
+    picture = draw_filters(read_filters(net, "1", input_shape=(1, 8, 8)), network="net", shared=True)
+    pixels = picture.rows[0][0].pixels
     # Tiles of 15 px (5 px, three times) and gaps of 1.
     assert np.isnan(pixels[:15, 32:47]).all()
     assert np.isnan(pixels[16:, :15]).all()
     assert not np.isnan(pixels[:15, :15]).any()
-    assert drawn["panel"].limits[1] == pytest.approx(float(layer.weight.detach().abs().max()))
-    assert "Blank: no link" in caption
+    assert picture.rows[0][0].limits[1] == pytest.approx(float(layer.weight.detach().abs().max()))
+    assert "Blank: no link" in picture.caption
 
 
-def test_filters_by_number(drawn, tmp_path, arrays):
+def test_filters_by_number():
     found = filters_of(torch.randn(20, 3, 3, 3), sees_image=True)
-    draw_filters(found, tmp_path / "a.png", network="net", only=[4, 19])
-    assert arrays(tmp_path / "a.npz")["filters"].tolist() == [4, 19]
+    assert draw_filters(found, network="net", only=[4, 19])["filters"].tolist() == [4, 19]
     with pytest.raises(UsageError, match="filters 0 to 19 of conv, got 20"):
-        draw_filters(found, tmp_path / "a.png", network="net", only=[20])
+        draw_filters(found, network="net", only=[20])
     with pytest.raises(UsageError, match="at least 1 filter"):
-        draw_filters(found, tmp_path / "a.png", network="net", most_filters=0)
+        draw_filters(found, network="net", most_filters=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 3, 3), (7, 1, 5, 5), (13, 3, 7, 7), (40, 40, 1, 1), (3, 2, 1, 7)])
 def test_every_shape_gives_a_picture(shape, tmp_path):
     weights = torch.zeros(shape) if shape[0] == 7 else torch.randn(shape)
-    draw_filters(filters_of(weights, sees_image=shape[1] in (1, 3)), tmp_path / "a.png", network="net")
+    draw_filters(filters_of(weights, sees_image=shape[1] in (1, 3)), network="net").save(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000

@@ -82,19 +82,19 @@ def test_the_paper_s_three_maps_equal_a_loop_over_single_images():
     images = torch.randn(2, 3, 16, 16)
     fill = torch.randn(3, 16, 16)
     maps = occlude(net, images, [5, 0], size_px=(5, 7), stride_px=(4, 6), fill=fill, layer="4")
-    assert maps.tops == (0, 4, 8, 11)
-    assert maps.lefts == (0, 6, 9)
-    assert maps.rows == (2, 6, 10, 13)
-    assert maps.columns == (3, 9, 12)
-    sums, probabilities = by_hand(net, images, maps.tops, maps.lefts, (5, 7), fill, "4")
+    assert maps.grid.tops == (0, 4, 8, 11)
+    assert maps.grid.lefts == (0, 6, 9)
+    assert maps.grid.rows == (2, 6, 10, 13)
+    assert maps.grid.columns == (3, 9, 12)
+    sums, probabilities = by_hand(net, images, maps.grid.tops, maps.grid.lefts, (5, 7), fill, "4")
     whole = torch.stack([net[:5](image[None])[0].sum(dim=(1, 2)) for image in images])
     units = whole.argmax(dim=1)
-    assert maps.unit.tolist() == units.tolist()
+    assert maps.activation.unit.tolist() == units.tolist()
     for number, (unit, target) in enumerate(zip(units, [5, 0], strict=True)):
-        torch.testing.assert_close(maps.activation[number], sums[number, :, :, unit])
-        torch.testing.assert_close(maps.whole_activation[number], whole[number, unit])
-        torch.testing.assert_close(maps.probability[number], probabilities[number, :, :, target])
-        assert torch.equal(maps.label[number], probabilities[number].argmax(dim=-1))
+        torch.testing.assert_close(maps.activation.map[number], sums[number, :, :, unit])
+        torch.testing.assert_close(maps.activation.whole[number], whole[number, unit])
+        torch.testing.assert_close(maps.probability.map[number], probabilities[number, :, :, target])
+        assert torch.equal(maps.label.map[number], probabilities[number].argmax(dim=-1))
 
 
 def test_on_a_linear_network_the_score_falls_by_the_weights_times_what_was_covered():
@@ -103,12 +103,11 @@ def test_on_a_linear_network_the_score_falls_by_the_weights_times_what_was_cover
     fill = torch.tensor([0.3, -1.2], dtype=torch.float64)
     maps = occlude(net, images, 1, size_px=4, stride_px=3, fill=fill)
     assert maps.activation is None
-    assert (maps.layer, maps.unit) == ("", None)
     for number, image in enumerate(images):
         change = (net.weight[1] * (image - fill[:, None, None])).sum(dim=0).detach()
-        for i, top in enumerate(maps.tops):
-            for j, left in enumerate(maps.lefts):
-                fall = maps.whole_score[number] - maps.score[number, i, j]
+        for i, top in enumerate(maps.grid.tops):
+            for j, left in enumerate(maps.grid.lefts):
+                fall = maps.score.whole[number] - maps.score.map[number, i, j]
                 expected = change[top : top + 4, left : left + 4].sum()
                 torch.testing.assert_close(fall, expected, rtol=0, atol=1e-12)
 
@@ -121,9 +120,9 @@ def test_the_strongest_map_is_that_of_the_whole_image():
     images[0, 0, :2, :2] = 5
     images[0, 2, 4:, 4:] = 4
     maps = occlude(net, images, size_px=2, stride_px=2)
-    assert maps.unit.tolist() == [0]
-    assert maps.whole_activation.tolist() == [20]
-    assert maps.activation.tolist() == [[[0, 20, 20], [20, 20, 20], [20, 20, 20]]]
+    assert maps.activation.unit.tolist() == [0]
+    assert maps.activation.whole.tolist() == [20]
+    assert maps.activation.map.tolist() == [[[0, 20, 20], [20, 20, 20], [20, 20, 20]]]
 
 
 def test_places_begin_at_the_corner_and_end_at_the_border():
@@ -202,27 +201,27 @@ def test_the_batch_size_and_the_company_of_other_images_do_not_matter():
     together = occlude(net, images, size_px=5, stride_px=3)
     for batch in (1, 7, 1000):
         again = occlude(net, images, size_px=5, stride_px=3, batch_images=batch)
-        torch.testing.assert_close(again.probability, together.probability)
-        torch.testing.assert_close(again.activation, together.activation)
+        torch.testing.assert_close(again.probability.map, together.probability.map)
+        torch.testing.assert_close(again.activation.map, together.activation.map)
     alone = occlude(net, images[1:2], size_px=5, stride_px=3)
-    torch.testing.assert_close(alone.probability[0], together.probability[1])
-    torch.testing.assert_close(alone.activation[0], together.activation[1])
+    torch.testing.assert_close(alone.probability.map[0], together.probability.map[1])
+    torch.testing.assert_close(alone.activation.map[0], together.activation.map[1])
 
 
 def test_without_a_target_the_predicted_class_of_each_image_is_followed():
     net = small().eval()
     images = torch.randn(5, 3, 16, 16)
     maps = occlude(net, images, size_px=4, stride_px=12)
-    assert maps.target.tolist() == maps.whole_label.tolist() == net(images).argmax(1).tolist()
-    torch.testing.assert_close(maps.whole_probability, net(images).softmax(1).amax(1).detach())
+    assert maps.target.tolist() == maps.label.whole.tolist() == net(images).argmax(1).tolist()
+    torch.testing.assert_close(maps.probability.whole, net(images).softmax(1).amax(1).detach())
 
 
 def test_scores_that_are_independent_are_read_so():
     net = small().eval()
     images = torch.randn(1, 3, 16, 16)
     maps = occlude(net, images, 3, size_px=4, stride_px=12, multi_label=True)
-    torch.testing.assert_close(maps.whole_probability, net(images).sigmoid()[:, 3].detach())
-    torch.testing.assert_close(maps.probability, maps.score.sigmoid())
+    torch.testing.assert_close(maps.probability.whole, net(images).sigmoid()[:, 3].detach())
+    torch.testing.assert_close(maps.probability.map, maps.score.map.sigmoid())
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -236,9 +235,9 @@ def test_probabilities_are_at_the_temperature(multi_label):
         if multi_label
         else ((scores[:, 3] / 4).exp() / (scores / 4).exp().sum(1))
     )
-    torch.testing.assert_close(maps.whole_probability, by_hand)
-    torch.testing.assert_close(maps.whole_score, scores[:, 3])
-    assert maps.whole_label.tolist() == scores.argmax(1).tolist()
+    torch.testing.assert_close(maps.probability.whole, by_hand)
+    torch.testing.assert_close(maps.score.whole, scores[:, 3])
+    assert maps.label.whole.tolist() == scores.argmax(1).tolist()
 
 
 def test_a_network_of_the_user_s_own():
@@ -247,16 +246,16 @@ def test_a_network_of_the_user_s_own():
     maps = occlude(net, images, 2, size_px=6, stride_px=5, fill=0.5)
     assert all(module.training for module in net.modules())
     # ``again`` is used twice: its last use counts, after the ReLU that its code applies.
-    assert (maps.layer, maps.rectified) == ("again", True)
+    assert (maps.activation.layer, maps.activation.rectified) == ("again", True)
     net.eval()
     fill = torch.full((3, 16, 16), 0.5)
-    _, probabilities = by_hand(net, images, maps.tops, maps.lefts, (6, 6), fill, "again")
-    torch.testing.assert_close(maps.probability, probabilities[..., 2])
+    _, probabilities = by_hand(net, images, maps.grid.tops, maps.grid.lefts, (6, 6), fill, "again")
+    torch.testing.assert_close(maps.probability.map, probabilities[..., 2])
     with torch.no_grad():
         covered = images[1].clone()
         covered[:, 5:11, 10:16] = 0.5
         twice = net.again(net.again(net.first(covered[None]).relu())).relu()
-    torch.testing.assert_close(maps.activation[1, 1, 2], twice[0, maps.unit[1]].sum())
+    torch.testing.assert_close(maps.activation.map[1, 1, 2], twice[0, maps.activation.unit[1]].sum())
 
 
 def test_a_layer_is_summed_before_an_in_place_relu_changes_it():
@@ -264,7 +263,7 @@ def test_a_layer_is_summed_before_an_in_place_relu_changes_it():
     images = torch.randn(1, 3, 16, 16)
     maps = occlude(net, images, layer="3", size_px=4, stride_px=12)
     whole = net[:4](images)[0].sum(dim=(1, 2))
-    torch.testing.assert_close(maps.whole_activation[0], whole.max().detach())
+    torch.testing.assert_close(maps.activation.whole[0], whole.max().detach())
 
 
 class Reused(nn.Module):
@@ -284,7 +283,7 @@ def test_a_relu_that_is_used_again_later_is_not_taken_for_the_top_layer():
     images = torch.randn(1, 1, 8, 8)
     maps = occlude(net, images, size_px=2, stride_px=6)
     expected = net.conv(images).relu()[0].sum(dim=(1, 2)).max()
-    torch.testing.assert_close(maps.whole_activation[0], expected.detach())
+    torch.testing.assert_close(maps.activation.whole[0], expected.detach())
 
 
 @pytest.mark.parametrize(
@@ -363,5 +362,5 @@ def test_captum_finds_the_same_falls_where_both_cover_the_same():
     found = attr.Occlusion(net).attribute(
         images, sliding_window_shapes=(3, 4, 4), strides=(3, 4, 4), baselines=0.25, target=2
     )
-    falls = (maps.whole_score[:, None, None] - maps.score)[0]
+    falls = (maps.score.whole[:, None, None] - maps.score.map)[0]
     torch.testing.assert_close(found[0, 0, ::4, ::4].float(), falls)

@@ -5,7 +5,11 @@ import pytest
 from PIL import Image
 
 from striate.core.errors import UsageError
-from striate.look.picture import Panel, limits_of, save_maps, save_picture, signed_colours, tiles
+from striate.look.picture import Panel, Picture, limits_of, signed_colours, tiles
+
+
+def made(rows, **values):
+    return Picture(**{"name": "x", "rows": rows, "title": "", "caption": "", "numbers": {}, **values})
 
 
 def test_limits_by_hand():
@@ -48,7 +52,7 @@ def test_signed_colours_are_centred_on_grey():
 )
 def test_every_panel_is_drawn(panel, tmp_path):
     rows = [[panel, Panel(pixels=np.ones((3, 3, 3)), title="beside")], [Panel(pixels=np.ones((3, 3, 3)))]]
-    save_picture(rows, tmp_path / "a.png", title="A title " * 12, caption="said " * 50)
+    made(rows, title="A title " * 12, caption="said " * 50).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         drawn = np.asarray(picture.convert("L"))
     border = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
@@ -58,19 +62,21 @@ def test_every_panel_is_drawn(panel, tmp_path):
 def test_two_runs_give_the_same_file(tmp_path):
     for name in ("a.svg", "a.pdf", "a.png", "b.png"):
         panel = Panel(pixels=np.eye(4), title="x", scale="y")
-        save_picture([[panel]], tmp_path / name, title="t", caption="c")
+        made([[panel]], title="t", caption="c").save(tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.svg").stat().st_size > 1000
 
 
 def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf, got a\.gif"):
-        save_picture([[Panel(pixels=np.eye(2))]], tmp_path / "a.gif", title="", caption="")
+        made([[Panel(pixels=np.eye(2))]]).save(tmp_path / "a.gif")
     with pytest.raises(UsageError, match="at least one panel"):
-        save_picture([[]], tmp_path / "a.png", title="", caption="")
+        made([[]]).save(tmp_path / "a.png")
 
 
 def test_maps_are_whole_files(tmp_path, arrays):
-    save_maps(tmp_path / "a.npz", one=np.eye(2), two=np.arange(3))
+    made([[Panel(pixels=np.eye(2))]], numbers={"one": np.eye(2), "two": np.arange(3)}).save(
+        tmp_path / "a.png"
+    )
     assert sorted(arrays(tmp_path / "a.npz")) == ["one", "two"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "a.png"]

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from striate.core.errors import UsageError
+from striate.look.gradcam import grad_cam
 from striate.look.saliency import (
     completeness,
     gradient,
     guided,
     integrated_gradients,
     magnitude,
-    smooth_grad,
+    smooth,
     targets,
 )
 from striate.nets import build
@@ -37,7 +38,7 @@ def test_a_linear_network(linear):
     for maps in (
         gradient(linear, images, [2, 5]),
         guided(linear, images, torch.tensor([2, 5])),
-        smooth_grad(linear, images, [2, 5], samples=3),
+        smooth(gradient, samples=3)(linear, images, [2, 5]),
     ):
         torch.testing.assert_close(maps, weights)
     torch.testing.assert_close(
@@ -51,15 +52,26 @@ def test_smooth_grad_is_the_mean_over_noisy_copies(net):
     noise = torch.stack([torch.randn(3, 12, 12, generator=generator) for _ in range(7)])
     copies = (image + 0.2 * (image.max() - image.min()) * noise).requires_grad_(True)
     (slopes,) = torch.autograd.grad(net(copies)[:, 3].sum(), copies)
-    found = smooth_grad(net, image, 3, samples=7, noise=0.2, seed=5, batch_images=3)
+    found = smooth(gradient, samples=7, noise=0.2, seed=5)(net, image, 3, batch_images=3)
     torch.testing.assert_close(found[0], slopes.mean(0))
-    torch.testing.assert_close(smooth_grad(net, image, 3, samples=2, noise=0), gradient(net, image, 3))
-    assert not torch.equal(found, smooth_grad(net, image, 3, samples=7, noise=0.2, seed=6))
+    torch.testing.assert_close(smooth(gradient, samples=2, noise=0)(net, image, 3), gradient(net, image, 3))
+    assert not torch.equal(found, smooth(gradient, samples=7, noise=0.2, seed=6)(net, image, 3))
+
+
+def test_any_method_can_be_smoothed(net):
+    image = torch.randn(1, 3, 12, 12)
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.stack([torch.randn(3, 12, 12, generator=generator) for _ in range(4)])
+    copies = image + 0.1 * (image.max() - image.min()) * noise
+    found = smooth(grad_cam, samples=4, noise=0.1, seed=2)(net, image, 1)
+    assert found.shape == (1, 1, 12, 12)
+    by_hand = torch.stack([grad_cam(net, copy[None], 1)[0] for copy in copies]).mean(0)
+    torch.testing.assert_close(found[0], by_hand)
 
 
 def test_drawing_noise_leaves_the_global_numbers_alone(net):
     state = torch.get_rng_state()
-    smooth_grad(net, torch.randn(1, 3, 12, 12, generator=torch.Generator()), 0, samples=2)
+    smooth(gradient, samples=2)(net, torch.randn(1, 3, 12, 12, generator=torch.Generator()), 0)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -89,7 +101,7 @@ def test_more_steps_add_up_better(net):
 METHODS = {
     "gradient": gradient,
     "guided": guided,
-    "smooth": lambda *words, **named: smooth_grad(*words, samples=5, **named),
+    "smooth": smooth(gradient, samples=5),
     "integrated": lambda *words, **named: integrated_gradients(*words, steps=5, **named),
 }
 
@@ -126,8 +138,8 @@ def test_the_largest_magnitude_over_colours():
         (lambda net, images: gradient(net, images, torch.tensor(0.5)), "class number"),
         (lambda net, images: gradient(net, images[0], 1), "N x C x H x W"),
         (lambda net, images: gradient(net[:4], images, 1), "N x classes"),
-        (lambda net, images: smooth_grad(net, images, 1, samples=0), "at least 1 sample"),
-        (lambda net, images: smooth_grad(net, images, 1, noise=-1), "noise"),
+        (lambda net, images: smooth(gradient, samples=0), "at least 1 sample"),
+        (lambda net, images: smooth(gradient, noise=-1), "noise"),
         (lambda net, images: integrated_gradients(net, images, 1, steps=0), "at least 1 step"),
         (lambda net, images: integrated_gradients(net, images, 1, baseline=torch.zeros(4, 1, 1)), "baseline"),
     ],

@@ -9,7 +9,7 @@ from striate.core.errors import BrokenImageError, CheckpointError, DataError, Us
 from striate.data.preprocess import Preprocessing
 from striate.look.patches import cut, patch_box, patch_sheets, strongest_patches
 from striate.look.running import reading
-from striate.look.stream import Listed, ListedImages, TensorImages, fetch
+from striate.look.stream import Listed, ListedImages, TensorImages, black_and_white, fetch
 from striate.look.strongest import find_strongest
 
 
@@ -265,7 +265,7 @@ def test_streams_read_from_any_place_and_show_what_they_read():
     np.testing.assert_allclose(stream.shown(found[9][None])[0], pixels / 255, atol=1e-6)
     with pytest.raises(DataError, match="image number 5"):
         fetch(stream, [5])
-    black, white = stream.extremes()
+    black, white = black_and_white(stream.preprocessing)
     torch.testing.assert_close(black, torch.tensor([-2.5, -2.0, -1.5]))
     torch.testing.assert_close(white, torch.tensor([2.5, 3.0, 3.5]))
 

@@ -11,15 +11,15 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.metrics.calibration import (
-    COLDEST,
-    HOTTEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     brier,
-    calibrate,
     calibration,
     calibration_error,
     fit_temperature,
     negative_log_likelihood,
     reliability,
+    temperature_fit,
 )
 
 
@@ -157,7 +157,7 @@ def test_the_order_of_the_images_changes_no_bit():
 
 def test_calibrating_mends_what_is_too_sure_and_keeps_the_answers():
     logits, labels = calibrated(3000, 10)
-    fit = calibrate(4 * logits, labels)
+    fit = temperature_fit(4 * logits, labels)
     assert fit.note == ""
     assert fit.after.nll < fit.before.nll
     assert fit.after.ece < 0.03 < 0.1 < fit.before.ece
@@ -170,12 +170,12 @@ def test_calibrating_mends_what_is_too_sure_and_keeps_the_answers():
 def test_all_right_leaves_the_temperature_at_one():
     logits = np.array([[4.0, 0.0], [0.0, 5.0], [3.0, 1.0]])
     labels = np.array([0, 1, 0])
-    assert fit_temperature(logits, labels) == COLDEST
-    fit = calibrate(logits, labels)
+    assert fit_temperature(logits, labels) == MIN_TEMPERATURE
+    fit = temperature_fit(logits, labels)
     assert fit.temperature == 1.0
-    assert "the 3 images, all of them right, have no best temperature" in fit.note
+    assert "the 3 images, all of them correct, have no best temperature" in fit.note
     assert fit.after == fit.before
-    one = calibrate(logits[:1], labels[:1])
+    one = temperature_fit(logits[:1], labels[:1])
     assert (one.temperature, one.before.num_images) == (1.0, 1)
     # One answer of confidence 1 / (1 + e^-4), and right.
     assert one.before.ece == pytest.approx(1 - 1 / (1 + math.exp(-4)))
@@ -183,28 +183,28 @@ def test_all_right_leaves_the_temperature_at_one():
 
 def test_all_wrong_is_no_better_than_guessing():
     logits, labels = np.array([[4.0, 0.0], [0.0, 5.0]]), np.array([1, 0])
-    assert fit_temperature(logits, labels) == HOTTEST
-    fit = calibrate(logits, labels)
+    assert fit_temperature(logits, labels) == MAX_TEMPERATURE
+    fit = temperature_fit(logits, labels)
     assert fit.temperature == 1.0
     assert "no better than guessing" in fit.note
 
 
 def test_equal_logits_are_changed_by_no_temperature():
     assert fit_temperature(np.full((5, 3), 2.5), np.array([0, 1, 2, 0, 1])) == 1.0
-    assert calibrate(np.zeros((2, 3)), np.array([0, 1])).before.nll == pytest.approx(math.log(3))
+    assert temperature_fit(np.zeros((2, 3)), np.array([0, 1])).before.nll == pytest.approx(math.log(3))
 
 
 def test_huge_logits_stay_finite():
     logits = np.array([[1e30, 0.0], [0.0, 1e30], [1e30, 0.0]])
     assert np.isfinite(negative_log_likelihood(logits, np.array([0, 1, 1])))
-    assert 0 < fit_temperature(logits, np.array([0, 1, 1])) <= HOTTEST
+    assert 0 < fit_temperature(logits, np.array([0, 1, 1])) <= MAX_TEMPERATURE
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_are_refused(bad):
     logits = np.zeros((2, 3))
     logits[1, 1] = bad
-    for call in (fit_temperature, calibrate, calibration, negative_log_likelihood, brier, reliability):
+    for call in (fit_temperature, temperature_fit, calibration, negative_log_likelihood, brier, reliability):
         with pytest.raises(NonFiniteLossError, match="finite"):
             call(logits, np.array([0, 1]))
 

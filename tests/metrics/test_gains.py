@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from striate.core.errors import DataError, UsageError
-from striate.metrics.gains import check_topk, figures
+from striate.metrics.gains import check_top, figures
 from striate.metrics.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
@@ -26,7 +26,7 @@ LABELS = [0, 1, 1, 2]
 
 
 def test_rates_and_gains_by_hand():
-    first, second, loss = figures(answers(AFTER, LABELS), topk=(1, 2), against=answers(BEFORE, LABELS))
+    first, second, loss = figures(answers(AFTER, LABELS), top=(1, 2), against=answers(BEFORE, LABELS))
     assert (first.what, first.value, first.gain) == ("top-1", 0.75, 0.25)  # 3 right, 2 were
     # Wilson's interval of 3 of 4 by his formula.
     z = 1.959963984540054
@@ -72,17 +72,17 @@ def test_several_labels():
     assert ap.what == "mean AP"
     assert ap.value == pytest.approx((1 + 0.75 + 1) / 3)
     assert ap.gain == pytest.approx((1 - 2 / 3) / 3)
-    with pytest.raises(UsageError, match="--topk"):
-        figures(after, topk=(1,))
+    with pytest.raises(UsageError, match="`top`"):
+        figures(after, top=(1,))
 
 
 def test_which_topk():
-    assert check_topk(None, 5) == (1,)
-    assert check_topk(None, 6) == (1, 5)
-    assert check_topk((3, 1, 3), 3) == (3, 1)
+    assert check_top(None, 5) == (1,)
+    assert check_top(None, 6) == (1, 5)
+    assert check_top((3, 1, 3), 3) == (3, 1)
     for bad in (0, 4):
         with pytest.raises(UsageError, match="from 1 to 3"):
-            check_topk((bad,), 3)
+            check_top((bad,), 3)
 
 
 def test_other_images_are_refused():

@@ -33,7 +33,7 @@ def test_counts_and_difference_by_hand():
     a = np.array([1, 1, 1, 0, 0, 1, 0, 1])
     b = np.array([1, 0, 1, 1, 0, 1, 1, 1])
     found = paired(a, b)
-    assert (found.both_right, found.only_a, found.only_b, found.both_wrong) == (4, 1, 2, 1)
+    assert (found.both_correct, found.only_a, found.only_b, found.both_wrong) == (4, 1, 2, 1)
     assert found.difference == 1 / 8
     assert (found.accuracy_a, found.accuracy_b, found.num_images) == (5 / 8, 6 / 8, 8)
     # 3 images decide; the chance of at most 1 of 3 is (1 + 3) / 8, twice that is 1.
@@ -127,7 +127,7 @@ def test_a_network_against_itself():
     assert (found.low, found.high) == pytest.approx((-0.036217, 0.036217), abs=1e-6)
     assert found.high == pytest.approx(stats.binomtest(0, 100).proportion_ci(0.95).high, abs=1e-12)
     assert verdict(found) == (
-        "no difference that this test set can show: A and B are right on exactly the same images"
+        "no difference that this test set can show: A and B are correct on exactly the same images"
     )
 
 
@@ -150,7 +150,9 @@ def test_verdict_in_plain_words():
     assert verdict(paired(*pair(900, 40, 10, 50)), "wide", "deep").startswith(
         "wide is better by 3.00 points (1."
     )
-    assert verdict(paired(*pair(80, 4, 4, 12))).endswith("each is right on 4 images where the other is wrong")
+    assert verdict(paired(*pair(80, 4, 4, 12))).endswith(
+        "each is correct on 4 images where the other is wrong"
+    )
     unsure = verdict(paired(*pair(440, 0, 5, 55)))
     # s = d = 0.01: ((1.959964 x 0.1 + 0.841621 x sqrt(0.0099)) / 0.01)^2 = 782.3
     assert "+1.0 points" in unsure

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import is_predictions_file, load_answers, save_answers
+from striate.metrics.predictions_file import is_predictions_file, load_predictions, save_predictions
 
 KINDS = ["csv", "parquet"]
 NASTY = (
@@ -80,16 +80,16 @@ def rewrite(path: Path, change) -> None:
 @pytest.mark.parametrize("make", [single, several])
 def test_answers_come_back(tmp_path, kind: str, make):
     path = tmp_path / f"out.{kind}"
-    save_answers(make(), path)
-    same(make(), load_answers(path))
+    save_predictions(make(), path)
+    same(make(), load_predictions(path))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing temporary is left
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nasty_names_come_back(tmp_path, kind: str):
     answers = replace(single(len(NASTY), classes=NASTY), name=NASTY[3], split=NASTY[9], files=NASTY)
-    save_answers(answers, tmp_path / f"out.{kind}")
-    same(answers, load_answers(tmp_path / f"out.{kind}"))
+    save_predictions(answers, tmp_path / f"out.{kind}")
+    same(answers, load_predictions(tmp_path / f"out.{kind}"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,8 +109,8 @@ def test_any_text_and_any_float32_come_back(tmp_path_factory, names: list[str], 
     values = np.where(np.isfinite(values), values, np.float32(1e-45))
     answers = replace(single(len(names), classes=("a", "b")), files=tuple(names), logits=values)
     path = tmp_path_factory.mktemp("any") / f"x.{kind}"
-    save_answers(answers, path)
-    same(answers, load_answers(path))
+    save_predictions(answers, path)
+    same(answers, load_predictions(path))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,8 +119,8 @@ def test_extreme_numbers_come_back(tmp_path, kind: str):
     values = [info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 0.1, 1 / 3, 16777217.0, 1e-38]
     logits = np.array([values, values[::-1]], np.float32)
     answers = replace(single(2, classes=[f"{k}" for k in range(len(values))]), logits=logits)
-    save_answers(answers, tmp_path / f"x.{kind}")
-    same(answers, load_answers(tmp_path / f"x.{kind}"))
+    save_predictions(answers, tmp_path / f"x.{kind}")
+    same(answers, load_predictions(tmp_path / f"x.{kind}"))
 
 
 def test_the_csv_file_by_hand(tmp_path):
@@ -132,7 +132,7 @@ def test_the_csv_file_by_hand(tmp_path):
         logits=np.array([[0, 0], [-1.5, 40]], np.float32),
         split="test",
     )
-    save_answers(answers, tmp_path / "x.csv")
+    save_predictions(answers, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text().splitlines() == [
         "file,true,predicted,p_predicted,network,split,temperature,logit:cat,logit:dog",
         "a.png,cat,cat,0.500000,lenet,test,1.0,0,0",
@@ -148,7 +148,7 @@ def test_the_csv_file_of_several_labels_by_hand(tmp_path):
         labels=np.array([[1, 1], [0, 0]], np.float32),
         logits=np.array([[3, 2], [-40, 0]], np.float32),
     )
-    save_answers(answers, tmp_path / "x.csv")
+    save_predictions(answers, tmp_path / "x.csv")
     # sigmoid(3) = 0.952574; a probability of exactly one half is no label.
     assert (tmp_path / "x.csv").read_text().splitlines()[1:] == [
         "a.png,cat; dog,cat; dog,0.952574,lenet,,1.0,1,1,3,2",
@@ -157,7 +157,7 @@ def test_the_csv_file_of_several_labels_by_hand(tmp_path):
 
 
 def test_parquet_reads_as_a_plain_table(tmp_path):
-    save_answers(several(), tmp_path / "x.parquet")
+    save_predictions(several(), tmp_path / "x.parquet")
     table = parquet.read_table(tmp_path / "x.parquet").to_pydict()
     assert list(table)[:6] == ["file", "true", "predicted", "p_predicted", "network", "split"]
     assert table["true"] == ["cat; emu", "", "dog", "cat; dog; emu"]
@@ -182,7 +182,7 @@ def test_a_file_that_another_program_wrote_is_read(tmp_path, kind: str):
         )  # a spreadsheet's mark, an empty end
     else:
         parquet.write_table(pyarrow.table(columns), path)  # float64
-    read = load_answers(path)
+    read = load_predictions(path)
     assert (read.name, read.split, read.classes, read.files) == ("theirs", "", ("b", "a"), ("1", "2"))
     assert read.labels.tolist() == [1, 0]
     assert read.logits.tolist() == [[1.5, 0.5], [-2.0, 1.0]]
@@ -203,20 +203,20 @@ def test_the_extension_decides():
 @pytest.mark.parametrize("name", ["x.json", "x", "x.csv.gz"])
 def test_another_extension_is_refused(tmp_path, name: str):
     with pytest.raises(UsageError, match=r"ends in \.csv or \.parquet, got"):
-        save_answers(single(), tmp_path / name)
+        save_predictions(single(), tmp_path / name)
     with pytest.raises(UsageError, match=r"ends in \.csv or \.parquet, got"):
-        load_answers(tmp_path / name)
+        load_predictions(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_pyarrow_parquet_is_refused_and_csv_works(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"pip install pyarrow, or name a \.csv file"):
-        save_answers(single(), tmp_path / "x.parquet")
+        save_predictions(single(), tmp_path / "x.parquet")
     with pytest.raises(UsageError, match="pip install pyarrow"):
-        load_answers(tmp_path / "x.parquet")
-    save_answers(single(), tmp_path / "x.csv")
-    same(single(), load_answers(tmp_path / "x.csv"))
+        load_predictions(tmp_path / "x.parquet")
+    save_predictions(single(), tmp_path / "x.csv")
+    same(single(), load_predictions(tmp_path / "x.csv"))
 
 
 def spoilt(**changes) -> Predictions:
@@ -247,7 +247,7 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
     path = tmp_path / f"x.{kind}"
     path.write_text("old")
     with pytest.raises(error, match=message):
-        save_answers(answers, path)
+        save_predictions(answers, path)
     assert path.read_text() == "old"
 
 
@@ -276,7 +276,7 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
         ),
         (
             lambda rows: rows[3].__setitem__(0, ""),
-            "row 4: expected a file name that stands once, got an empty one",
+            "row 4: expected each file name once, got an empty one",
         ),
         (lambda rows: rows[3].pop(), "row 4: expected 10 cells as in the header, got 9"),
         (lambda rows: rows[3].append("1"), "row 4: expected 10 cells as in the header, got 11"),
@@ -316,20 +316,20 @@ def test_answers_that_could_not_be_read_again_are_not_written(tmp_path, kind, an
 )
 def test_a_damaged_csv_file_is_one_line_with_the_row(tmp_path, change, message: str):
     path = tmp_path / "x.csv"
-    save_answers(single(), path)
+    save_predictions(single(), path)
     rewrite(path, change)
     with pytest.raises(DataError, match=message) as caught:
-        load_answers(path)
+        load_predictions(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{path}")
     assert len(str(caught.value)) < 400
 
 
 def test_marks_other_than_0_and_1_are_named(tmp_path):
-    save_answers(several(), tmp_path / "x.csv")
+    save_predictions(several(), tmp_path / "x.csv")
     rewrite(tmp_path / "x.csv", lambda rows: rows[3].__setitem__(8, "2"))
     with pytest.raises(DataError, match="row 4: expected 0 or 1 under is:dog, got 2: correct the label"):
-        load_answers(tmp_path / "x.csv")
+        load_predictions(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_marks_other_than_0_and_1_are_named(tmp_path):
 def test_what_is_no_predictions_file_is_said_to_be_none(tmp_path, content: bytes, message: str):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        load_answers(tmp_path / "x.csv")
+        load_predictions(tmp_path / "x.csv")
     assert "\n" not in str(caught.value)
 
 
@@ -359,10 +359,10 @@ def test_no_file_and_a_folder(tmp_path, kind: str):
     with pytest.raises(
         DataError, match=f"none.{kind}: no such file; expected one of `striate evaluate --save`"
     ):
-        load_answers(tmp_path / f"none.{kind}")
+        load_predictions(tmp_path / f"none.{kind}")
     (tmp_path / f"folder.{kind}").mkdir()
     with pytest.raises(DataError, match="can't be read"):
-        load_answers(tmp_path / f"folder.{kind}")
+        load_predictions(tmp_path / f"folder.{kind}")
 
 
 def arrow_table(**changes) -> pyarrow.Table:
@@ -379,7 +379,7 @@ def arrow_table(**changes) -> pyarrow.Table:
         (arrow_table(logit__a=[[1.0], [2.0]]), "damaged or foreign one"),
         (arrow_table(file=["1", None]), "row 2: expected a text under file, got none"),
         (arrow_table(file=[["1"], ["2"]]), "damaged or foreign one"),
-        (arrow_table(file=["1", "1"]), "row 2: expected a file name that stands once, got '1' a second time"),
+        (arrow_table(file=["1", "1"]), "row 2: expected each file name once, got '1' a second time"),
         (arrow_table(true=["a", "c"]), "row 2: expected the name of a class under true, got 'c'"),
         (arrow_table(is__a=[1, 0]), "only one for 'b'"),
         (arrow_table(is__a=[1, 0], is__b=[1, 7]), "row 2: expected 0 or 1 under is:b, got 7"),
@@ -391,35 +391,35 @@ def arrow_table(**changes) -> pyarrow.Table:
 def test_a_wrong_parquet_file_is_one_line(tmp_path, table, message: str):
     parquet.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(DataError, match=message) as caught:
-        load_answers(tmp_path / "x.parquet")
+        load_predictions(tmp_path / "x.parquet")
     assert "\n" not in str(caught.value)
 
 
 def test_bool_marks_and_numbered_classes_are_read_from_parquet(tmp_path):
     table = arrow_table(is__a=[True, False], is__b=[True, True]).drop(["true"])
     parquet.write_table(table, tmp_path / "x.parquet")
-    assert load_answers(tmp_path / "x.parquet").labels.tolist() == [[1, 1], [0, 1]]
+    assert load_predictions(tmp_path / "x.parquet").labels.tolist() == [[1, 1], [0, 1]]
     columns = {"file": [7, 8], "true": [1, 0], "logit:0": [1, 2], "logit:1": [3, 4]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "y.parquet")
-    read = load_answers(tmp_path / "y.parquet")
+    read = load_predictions(tmp_path / "y.parquet")
     assert (read.files, read.labels.tolist()) == (("7", "8"), [1, 0])
 
 
 def test_parquet_cut_anywhere_or_foreign_is_one_line(tmp_path):
-    save_answers(single(), tmp_path / "whole.parquet")
+    save_predictions(single(), tmp_path / "whole.parquet")
     whole = (tmp_path / "whole.parquet").read_bytes()
     path = tmp_path / "x.parquet"
     cuts = [whole[:n] for n in range(0, len(whole), 97)]
     for content in [*cuts, b"PAR1" * 3, b"file,true\n", whole[:200] + b"\xff" * 50 + whole[250:]]:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.parquet: expected a Parquet file") as caught:
-            load_answers(path)
+            load_predictions(path)
         assert "\n" not in str(caught.value)
 
 
 def test_a_byte_changed_anywhere_in_a_parquet_file_is_found_or_harmless(tmp_path):
     answers = single()
-    save_answers(answers, tmp_path / "whole.parquet")
+    save_predictions(answers, tmp_path / "whole.parquet")
     whole = (tmp_path / "whole.parquet").read_bytes()
     draw = np.random.default_rng(0)
     messages = []
@@ -428,7 +428,7 @@ def test_a_byte_changed_anywhere_in_a_parquet_file_is_found_or_harmless(tmp_path
         content[int(draw.integers(4, len(whole) - 8))] ^= int(draw.integers(1, 256))
         (tmp_path / "x.parquet").write_bytes(content)
         try:
-            read = load_answers(tmp_path / "x.parquet")
+            read = load_predictions(tmp_path / "x.parquet")
         except DataError as error:
             messages.append(str(error))
         else:  # a byte of the footer that carries no data; names of classes stand there too
@@ -441,8 +441,8 @@ def test_progress_is_told(tmp_path):
     told = []
     answers = single(1200)
     for kind in KINDS:
-        save_answers(answers, tmp_path / f"x.{kind}", progress=lambda *call: told.append(call))
-        load_answers(tmp_path / f"x.{kind}", progress=lambda *call: told.append(call))
+        save_predictions(answers, tmp_path / f"x.{kind}", progress=lambda *call: told.append(call))
+        load_predictions(tmp_path / f"x.{kind}", progress=lambda *call: told.append(call))
     assert told == [
         *(("write predictions", done, 1200) for done in (500, 1000, 1200)),
         *(("read predictions", done, None) for done in (500, 1000)),
@@ -454,8 +454,8 @@ def test_progress_is_told(tmp_path):
 @pytest.mark.parametrize("make", [single, several])
 def test_scores_are_computed_again_without_the_network(tmp_path, make):
     answers = make()
-    save_answers(answers, tmp_path / "x.csv")
-    assert load_answers(tmp_path / "x.csv").scores().to_json() == answers.scores().to_json()
+    save_predictions(answers, tmp_path / "x.csv")
+    assert load_predictions(tmp_path / "x.csv").scores().to_json() == answers.scores().to_json()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -469,14 +469,14 @@ def test_the_temperature_comes_back_and_makes_the_printed_probability(tmp_path, 
         temperature=2.0,
     )
     path = tmp_path / f"p{suffix}"
-    save_answers(answers, path)
+    save_predictions(answers, path)
 
-    assert load_answers(path).temperature == 2.0
-    assert load_answers(path).logits.tolist() == [[0.0, 4.0]]
+    assert load_predictions(path).temperature == 2.0
+    assert load_predictions(path).logits.tolist() == [[0.0, 4.0]]
     if suffix == ".csv":
         with open(path, newline="") as file:
             [row] = csv.DictReader(file)
         assert float(row["p_predicted"]) == pytest.approx(1 / (1 + np.exp(-2.0)), abs=1e-6)
         path.write_text(path.read_text().replace(",2.0,", ",-1,"))
         with pytest.raises(DataError, match="row 2: expected a number above 0 under temperature, got '-1'"):
-            load_answers(path)
+            load_predictions(path)

@@ -16,7 +16,7 @@ import striate
 from striate.core.errors import CheckpointError, DataError, UsageError
 from striate.evaluation.measure import evaluate
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import save_answers
+from striate.metrics.predictions_file import save_predictions
 from striate.report.write import write_report
 from striate.weights.bundle import load_bundle, save_bundle
 
@@ -134,12 +134,12 @@ def test_predictions_make_a_page(runs, photos, tmp_path):
     answers = Predictions(
         name="kept",
         classes=found.scores.classes,
-        files=found.files,
-        labels=found.answers.labels,
-        logits=found.answers.logits,
+        files=found.predictions.files,
+        labels=found.predictions.labels,
+        logits=found.predictions.logits,
         split=found.split,
     )
-    save_answers(answers, tmp_path / "kept.csv")
+    save_predictions(answers, tmp_path / "kept.csv")
     result = write_report([tmp_path / "kept.csv"], tmp_path / "kept.html")
     page = result.page.read_text()
     assert result.runs[0].test.top1 == found.scores.top1

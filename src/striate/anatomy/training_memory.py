@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,9 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from striate.anatomy.storages import Phase, StorageLedger, row_names
-from striate.core.compute import Precision, autocast_dtype
+from striate.core.choices import OptimizerName, Precision
+from striate.core.compute import autocast_dtype
 from striate.core.errors import InputSizeError, StriateError, UsageError
-
-OptimizerName = Literal["sgd", "nesterov", "krizhevsky", "adamw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

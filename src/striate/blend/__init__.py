@@ -1,1 +1,1 @@
-"""Many networks into one: ensembles of answers, averages of weights, soups, and why some can't be mixed."""
+"""Many networks into one: ensembles, averages of weights, soups, and why some can't be mixed."""

@@ -26,7 +26,7 @@ def average_states(
         states: at least one, with the same names and shapes.
         weights: one number of at least 0 for each state, not all 0; they need not sum to 1. None for equal
             ones.
-        names: what to call the states in messages.
+        names: names of the states in messages.
 
     Returns:
         New tensors on the CPU, in the first state's order.
@@ -62,7 +62,7 @@ def mix_states(
         states: at least one, with the same names and shapes.
         coefficients: maps a tensor's name to one finite number for each state.
         divisor: what each sum is divided by.
-        names: what to call the states in messages.
+        names: names of the states in messages.
 
     Returns:
         As ``average_states``.
@@ -92,7 +92,7 @@ def mix_states(
 
 
 def refuse_other_tensors(states: Sequence[State], names: Sequence[str]) -> None:
-    """Check that all states have the tensors of the first.
+    """Refuse states that lack the tensors of the first.
 
     Raises:
         BundleError: a name, shape or kind (float or whole numbers) differs.
@@ -102,7 +102,7 @@ def refuse_other_tensors(states: Sequence[State], names: Sequence[str]) -> None:
         if odd := sorted(first.keys() ^ state.keys()):
             raise BundleError(
                 f"expected {name} to hold the same tensors as {names[0]}, got a difference in {odd[0]}: only"
-                " networks of one architecture can be averaged; striate blend ensemble takes any"
+                " networks of one architecture can be averaged; `striate blend ensemble` takes any"
             )
         for key, tensor in first.items():
             other = state[key]
@@ -114,7 +114,7 @@ def refuse_other_tensors(states: Sequence[State], names: Sequence[str]) -> None:
             ):
                 raise BundleError(
                     f"expected {key} of {_shape(tensor)} in {name}, as in {names[0]}, got {_shape(other)}:"
-                    " only networks of one architecture can be averaged; striate blend ensemble takes any"
+                    " only networks of one architecture can be averaged; `striate blend ensemble` takes any"
                 )
 
 

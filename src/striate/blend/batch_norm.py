@@ -22,7 +22,7 @@ class _Moments:
     deviations: Tensor | None = None
 
     def take_in(self, values: Tensor) -> None:
-        """Merge a batch's ``N x C x ...`` values in (Chan, Golub and LeVeque's update)."""
+        """Merge in a batch's ``N x C x ...`` values (Chan, Golub and LeVeque's update)."""
         flat = values.detach().transpose(0, 1).reshape(values.shape[1], -1).to(torch.float64)
         more = flat.shape[1]
         mean = flat.mean(1)
@@ -38,7 +38,7 @@ class _Moments:
 
 
 def has_batch_norm(net: nn.Module) -> bool:
-    """Say whether a network keeps running statistics that mixing its weights makes wrong."""
+    """Return whether a network keeps running statistics, which mixing its weights invalidates."""
     return bool(_norms(net))
 
 
@@ -74,7 +74,7 @@ def recompute_batch_norm(
         data); Wu and Johnson 2021, "Rethinking Batch in BatchNorm", sec. 3 (pooled moments).
     Departures: the former averages the batches' variances, which leaves out what lies between batches.
     """
-    place = torch.device(device)
+    device = torch.device(device)
     norms = _norms(net)
     moments = {module: _Moments() for module in norms}
     kept = {
@@ -94,9 +94,9 @@ def recompute_batch_norm(
         for norm in norms:
             norm.train()
             norm.momentum = 0.0  # the pass itself must leave the old statistics alone
-        with nullcontext() if autocast_dtype is None else torch.autocast(place.type, dtype=autocast_dtype):
+        with nullcontext() if autocast_dtype is None else torch.autocast(device.type, dtype=autocast_dtype):
             for batch in batches:
-                net(batch.images.to(place, non_blocking=True))
+                net(batch.images.to(device, non_blocking=True))
                 num_images += len(batch.images)
     finally:
         for hook in hooks:

@@ -33,7 +33,7 @@ class Barrier:
 
     @property
     def connected(self) -> bool:
-        """Whether the two lie in one basin, as far as the middle tells: the height is at most 2 points."""
+        """Whether the two lie in one basin, as far as the middle shows: the height is at most 2 points."""
         return self.height <= STABLE
 
 
@@ -69,7 +69,7 @@ def refuse_unrelated(bundles: Sequence[Bundle], names: Sequence[str]) -> None:
 
 
 def common_start(bundles: Sequence[Bundle]) -> str | None:
-    """Say in words what start the bundles share, by their records; None where none is recorded.
+    """Return in words what start the bundles share; None where they record none.
 
     Bundles of one run (same recipe, seed, data and start) share it, and so do bundles that were trained from
     the same weights.
@@ -107,31 +107,30 @@ def barrier(
 
 
 def explain(
-    soup: float, ingredients: Sequence[float], kin: str | None, barriers: Sequence[Barrier], net: str
+    soup: float, ingredients: Sequence[float], start: str | None, barriers: Sequence[Barrier]
 ) -> str | None:
-    """Say why a mixture is worse than what went into it; None where it is not.
+    """Return why a soup is worse than what went into it; None where it is not.
 
     Args:
-        soup: held-out accuracy of the mixture, in [0, 1].
+        soup: its held-out accuracy, in [0, 1].
         ingredients: held-out accuracies of the networks in it.
-        kin: what ``common_start`` said.
+        start: what ``common_start`` returned.
         barriers: between the best ingredient and each other.
-        net: its name, for the command that helps.
     """
     mean = sum(ingredients) / len(ingredients)
     if soup >= min(ingredients) or mean - soup <= STABLE:
         return None
-    fact = f"the soup is right on {soup:.0%} of the images, its ingredients on {mean:.0%} on average"
+    fact = f"the soup has an accuracy of {soup:.0%}, its ingredients {mean:.0%} on average"
     apart = sum(not one.connected for one in barriers)
     where = "the two" if len(barriers) == 1 else f"the best and {apart} of the {len(barriers)} others"
     line = f" (half-way between {where} accuracy breaks down)" if apart else ""
-    if kin is None:
+    if start is None:
         return (
             f"{fact}: these networks were trained from different starts, so their weights do not"
-            f" correspond{line}; train each from one parent: striate train {net} --weights PARENT"
+            f" correspond{line}; train each from one parent, `weights=PARENT`"
         )
     return (
-        f"{fact}: {kin}, but they have moved too far apart since{line}; train them for fewer epochs or with"
+        f"{fact}: {start}, but they have moved too far apart since{line}; train them for fewer epochs or with"
         " a lower lr, or take the greedy soup"
     )
 
@@ -139,7 +138,7 @@ def explain(
 def _unrelated(name: str, called: str, what: str, got: Any, expected: Any) -> BundleError:
     return BundleError(
         f"expected {name} to have the same {what} as {called} ({expected}), got {got}: only networks of one"
-        " kind can be averaged; striate blend ensemble takes any"
+        " kind can be averaged; `striate blend ensemble` takes any"
     )
 
 

@@ -52,12 +52,11 @@ def learned_soup(
 
     All networks are in memory at once, and each step mixes all their parameters: it costs about the
     networks' parameters on top of a forward and a backward pass. Dropout is off. Batch norm uses each
-    batch's own statistics while learning, for the mixture's running ones are wrong. Everything starts from
-    equal shares and a temperature of 1, so nothing is random but the order of the batches, which the caller
-    gives.
+    batch's own statistics while learning, as the mixture's running ones are wrong. Everything starts from
+    equal shares and a temperature of 1, so only the order of the batches, which the caller gives, is random.
 
     Args:
-        net: a network of the ingredients' architecture, on ``device``; it comes back unchanged.
+        net: a network of the ingredients' architecture, on ``device``; it is left unchanged.
         states: at least one; any order gives the same coefficients.
         batches: maps the epoch, from 0, to held-out batches (not the test images).
         by_layer: one set of coefficients for each layer instead of one for the network.
@@ -65,7 +64,7 @@ def learned_soup(
         epochs: passes over the held-out images, at least 1.
         lr: of AdamW, constant, above 0.
         device: where the network is.
-        progress: told the epochs done, as stage ``"learning"``.
+        progress: listener; counts epochs, as stage ``"learning"``.
 
     Returns:
         The mixture with its coefficients.
@@ -75,7 +74,7 @@ def learned_soup(
         BundleError: the ingredients' tensors differ in name or shape.
         NonFiniteLossError: the loss is NaN or infinite.
 
-    Paper: Wortsman et al. 2022, "Model soups", appendix I (place, epochs and rate quoted from memory):
+    Paper: Wortsman et al. 2022, "Model soups", appendix I (section, epochs and rate quoted from memory):
         cross-entropy of ``beta f(x, sum_i alpha_i theta_i)``, alpha through a softmax, three epochs of AdamW
         at a constant rate of 0.1; also by layer.
     Departures: no weight decay, which would pull towards equal shares; the temperature is learned as a
@@ -88,23 +87,23 @@ def learned_soup(
         )
     refuse_other_tensors(states, [f"network {i + 1}" for i in range(len(states))])
     order = sorted(range(len(states)), key=lambda i: state_digest(states[i]))
-    place = torch.device(device)
-    learnt = [name for name, _ in net.named_parameters()]
+    device = torch.device(device)
+    trained = [name for name, _ in net.named_parameters()]
     stacked = {
-        name: torch.stack([states[i][name].detach().to(place, torch.float32) for i in order])
-        for name in learnt
+        name: torch.stack([states[i][name].detach().to(device, torch.float32) for i in order])
+        for name in trained
     }
     own = net.state_dict()
     fixed = {
-        name: tensor.to(place, own[name].dtype)
+        name: tensor.to(device, own[name].dtype)
         for name, tensor in average_states(states).items()
         if name not in stacked
     }
-    layers = sorted({_layer(name) for name in learnt}) if by_layer else [""]
-    row_of = {name: layers.index(_layer(name)) if by_layer else 0 for name in learnt}
-    start = torch.full((len(layers), len(states)), 1 / len(states) if free else 0.0, device=place)
+    layers = sorted({_layer(name) for name in trained}) if by_layer else [""]
+    row_of = {name: layers.index(_layer(name)) if by_layer else 0 for name in trained}
+    start = torch.full((len(layers), len(states)), 1 / len(states) if free else 0.0, device=device)
     weights = start.requires_grad_()
-    log_beta = torch.zeros((), device=place, requires_grad=True)
+    log_beta = torch.zeros((), device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([weights, log_beta], lr=lr, weight_decay=0.0)
     losses = []
     modes = [(module, module.training) for module in net.modules()]
@@ -122,8 +121,8 @@ def learned_soup(
                     name: torch.tensordot(shares[row_of[name]], stack, 1) for name, stack in stacked.items()
                 }
                 buffers = {name: tensor.clone() for name, tensor in fixed.items()}
-                logits = functional_call(net, {**mixed, **buffers}, (batch.images.to(place),))
-                loss = _loss(logits.float() * log_beta.exp(), batch.labels.to(place))
+                logits = functional_call(net, {**mixed, **buffers}, (batch.images.to(device),))
+                loss = _loss(logits.float() * log_beta.exp(), batch.labels.to(device))
                 if not bool(torch.isfinite(loss)):
                     raise NonFiniteLossError(
                         "expected a finite loss of the mixed network, got NaN or infinity: lower the"
@@ -146,18 +145,18 @@ def learned_soup(
     back = [order.index(i) for i in range(len(states))]
     rows = [tuple(row) for row in shares[:, back].tolist()]
     sizes = [
-        sum(stacked[name][0].numel() for name in learnt if row_of[name] == k) for k in range(len(layers))
+        sum(stacked[name][0].numel() for name in trained if row_of[name] == k) for k in range(len(layers))
     ]
     overall = tuple(
         math.fsum(row[i] * size for row, size in zip(rows, sizes, strict=True)) / sum(sizes)
         for i in range(len(states))
     )
-    place_of = {layer: k for k, layer in enumerate(layers)}
+    index_of = {layer: k for k, layer in enumerate(layers)}
 
     def coefficients(name: str) -> Sequence[float]:
         if not by_layer:
             return rows[0]
-        return rows[place_of[_layer(name)]] if _layer(name) in place_of else overall
+        return rows[index_of[_layer(name)]] if _layer(name) in index_of else overall
 
     return LearnedSoup(
         state=mix_states(states, coefficients),

@@ -11,7 +11,7 @@ from striate.core.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)
-class Taste:
+class GreedyStep:
     """One step of a greedy soup.
 
     Attributes:
@@ -33,17 +33,17 @@ class GreedySoup:
         state: the mean of the ingredients that were kept, finished.
         kept: their indices, in the order in which they went in.
         accuracy: held-out accuracy of ``state``.
-        tastes: every step, in order.
+        steps: all, in order.
     """
 
     state: dict[str, Tensor]
     kept: tuple[int, ...]
     accuracy: float
-    tastes: tuple[Taste, ...]
+    steps: tuple[GreedyStep, ...]
 
 
-def as_they_are(state: State) -> State:
-    """Finish a mixture by doing nothing: right for networks without batch norm."""
+def unchanged(state: State) -> State:
+    """Finish a mixture by doing nothing, as networks without batch norm need it."""
     return state
 
 
@@ -52,23 +52,23 @@ def greedy_soup(
     accuracies: Sequence[float],
     accuracy_of: Callable[[State], float],
     *,
-    finish: Callable[[State], State] = as_they_are,
+    finish: Callable[[State], State] = unchanged,
     strict: bool = False,
     progress: Progress = silent,
 ) -> GreedySoup:
     """Add ingredients one by one, best first, and keep those that don't make the soup worse.
 
-    Ingredients of equal accuracy go by the digest of their tensors, so that their order never matters. The
-    best one alone is tasted as it is; its own batch-norm statistics are right. The soup is therefore never
-    worse on the held-out images than the best ingredient.
+    Ingredients of equal accuracy go by the digest of their tensors, so their order never matters. The best
+    one alone is taken as it is; its own batch-norm statistics are correct. The soup is therefore never worse
+    on the held-out images than the best ingredient.
 
     Args:
         states: the ingredients, at least one, of one architecture.
         accuracies: of each on held-out images that are not the test images, in [0, 1].
         accuracy_of: measures a state on the same held-out images.
-        finish: applied to each mixture before it is tasted: recomputes batch-norm statistics.
+        finish: applied to each mixture before it is evaluated: recomputes batch-norm statistics.
         strict: keep an ingredient only if the soup gets better; by default equal is enough.
-        progress: told the number of ingredients tried, as stage ``"tasting"``.
+        progress: listener; counts ingredients, as stage ``"trying ingredients"``.
 
     Returns:
         The soup.
@@ -88,8 +88,8 @@ def greedy_soup(
     digests = [state_digest(state) for state in states]
     first, *others = sorted(range(len(states)), key=lambda i: (-accuracies[i], digests[i]))
     kept, soup, best = [first], dict(states[first]), accuracies[first]
-    tastes = [Taste(first, best, True)]
-    progress("tasting", 1, len(states))
+    steps = [GreedyStep(first, best, True)]
+    progress("trying ingredients", 1, len(states))
     for index in others:
         chosen = [*kept, index]
         if len({digests[i] for i in chosen}) == 1:
@@ -99,15 +99,15 @@ def greedy_soup(
             candidate = dict(finish(average_states([states[i] for i in chosen])))
             accuracy = accuracy_of(candidate)
         keep = accuracy > best if strict else accuracy >= best
-        tastes.append(Taste(index, accuracy, keep))
+        steps.append(GreedyStep(index, accuracy, keep))
         if keep:
             kept, soup, best = chosen, candidate, accuracy
-        progress("tasting", len(tastes), len(states))
-    return GreedySoup(soup, tuple(kept), best, tuple(tastes))
+        progress("trying ingredients", len(steps), len(states))
+    return GreedySoup(soup, tuple(kept), best, tuple(steps))
 
 
 def uniform_soup(
-    states: Sequence[State], *, finish: Callable[[State], State] = as_they_are
+    states: Sequence[State], *, finish: Callable[[State], State] = unchanged
 ) -> dict[str, Tensor]:
     """Return the mean of all ingredients; copies of one network give that network.
 

@@ -3,7 +3,7 @@
 import json as json_module
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.cells import cell_len
@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
-from striate.cli.arguments import pairs, read_size, value_of
+from striate.cli.arguments import arguments_of, read_size
+from striate.cli.options import ArgOption, InputOption, JsonOption, UntrainedArgument
 from striate.cli.show import Listener, out
+from striate.core.choices import OptimizerName, Precision
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,55 +30,46 @@ _GAP = 2
 
 
 def anatomy(
-    net: Annotated[
-        str,
-        typer.Argument(
-            metavar="NET",
-            help="Name of a network (`striate nets`), a .net file, or module:factory, a function of your own"
-            " that returns a torch.nn.Module.",
-        ),
-    ],
-    input: Annotated[
-        str | None, typer.Option("--input", help="Size of the images: CxHxW, or HxW. Default: the network's.")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images; multiplies MACs and memory.")] = 1,
+    network: UntrainedArgument,
+    input: InputOption = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Images in a batch; multiplies MACs and memory.")
+    ] = 1,
     depth: Annotated[
-        int | None, typer.Option(min=1, help="Merge layers whose names share so many parts: 1 for blocks.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Merge layers whose names share N parts; 1 merges blocks."),
     ] = None,
     ledger: Annotated[
         str, typer.Option(help="What counts as memory: lecture, separate, training or im2col.")
     ] = "lecture",
-    arguments: Annotated[
-        list[str] | None,
-        typer.Option("--arg", help="An argument of the network, e.g. --arg num_classes=10. Repeatable."),
-    ] = None,
-    wide: Annotated[bool, typer.Option("--wide", help="All columns, exact, however wide.")] = False,
+    arguments: ArgOption = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All columns with exact numbers, however wide.")
+    ] = False,
     unit: Annotated[
         str | None,
-        typer.Option(metavar="LAYER:ROW,COL", help="Print the box of pixels that one unit sees instead."),
+        typer.Option(metavar="LAYER:ROW,COL", help="Print only the box of pixels that one unit sees."),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Check the receptive fields: spoil pixels, see which units notice."),
+        typer.Option("--check", help="Check the receptive fields: change pixels, see which units react."),
     ] = False,
     conventions: Annotated[
         bool, typer.Option("--conventions", help="Print what other tools report, and why they differ.")
     ] = False,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Predict the peak memory of a training step of --batch images.")
+        bool, typer.Option("--memory", help="Predict the peak memory of a training step on --batch images.")
     ] = False,
     fit: Annotated[
-        str | None, typer.Option(metavar="8GB", help="Find the largest batch that trains in so much memory.")
+        str | None, typer.Option(metavar="8GB", help="Find the largest batch that trains in this memory.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of --memory and --fit: fp32 or bf16.")] = "fp32",
-    optimizer: Annotated[
-        str, typer.Option(help="Of --memory and --fit: sgd, nesterov, krizhevsky or adamw.")
-    ] = "sgd",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    precision: Annotated[Precision, typer.Option(help="For --memory and --fit.")] = "fp32",
+    optimizer: Annotated[OptimizerName, typer.Option(help="For --memory and --fit.")] = "sgd",
+    json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV: all values, no sums.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
-    html: Annotated[bool, typer.Option("--html", help="Print a page of HTML.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print an HTML page.")] = False,
 ) -> None:
     """Show what a network costs: volumes, parameters, MACs, memory, receptive fields.
 
@@ -90,78 +83,71 @@ def anatomy(
 
     Example:  [bold]striate anatomy resnet50 --fit 8GB --precision bf16[/]
     """
-    formats = [name for name, wanted in _named(csv=csv, markdown=markdown, latex=latex, html=html) if wanted]
-    views = [
-        name
-        for name, wanted in _named(unit=unit, check=check, conventions=conventions, memory=memory, fit=fit)
-        if wanted
-    ]
+    formats = _given(json=json, csv=csv, markdown=markdown, latex=latex, html=html)
+    views = _given(unit=unit, check=check, conventions=conventions, memory=memory, fit=fit)
     if len(views) > 1:
-        raise UsageError(f"expected one of {' and '.join(views)}: each prints something of its own")
-    if len(formats) + json > 1:
-        raise UsageError(f"expected one format, got {', '.join([*formats, *['--json'][: int(json)]])}")
-    if views and formats:
-        raise UsageError(f"{views[0]} prints words or --json, not {formats[0]}")
+        raise UsageError(f"expected one of {' and '.join(views)}: each prints a result of its own")
+    if len(formats) > 1:
+        raise UsageError(f"expected one format, got {', '.join(formats)}")
+    if views and formats and not json:
+        raise UsageError(f"{views[0]} prints text or --json, not {formats[0]}")
 
-    from striate.anatomy import trace
+    from striate.anatomy import conventions as reconcile
+    from striate.anatomy import tabulate, trace
     from striate.weights.open import build_network, short_name
 
-    built, shape, reference = build_network(
-        net,
-        size=None if input is None else read_size(input),
-        arguments={key: value_of(text) for key, text in pairs("--arg", arguments or []).items()},
+    net, shape, reference = build_network(
+        network,
+        size=read_size(input),
+        arguments=arguments_of(arguments),
         device="cpu" if check else "meta",
     )
     title = short_name(reference)
     if check:
-        from striate.anatomy.perturb import check_fields
-
-        with Listener() as listener:
-            results = check_fields(built, shape, progress=listener)
-        if json:
-            _print_json([asdict(result) for result in results])
-        else:
-            _print_check(results)
-        if any(result.ok is False for result in results):
-            raise typer.Exit(1)
-        return
-    if memory or fit is not None:
-        _training_memory(built, shape, title, batch, fit, precision, optimizer, json)
-        return
-    record = trace(built, shape, name=title)
-    if unit is not None:
+        _check(net, shape, json)
+    elif memory or fit is not None:
+        _training_memory(net, shape, title, batch, fit, precision, optimizer, json)
+    elif unit is not None:
         from striate.anatomy.units import read_unit, unit_box
 
-        box = unit_box(record, *read_unit(unit))
+        box = unit_box(trace(net, shape, name=title), *read_unit(unit))
         if json:
             _print_json(box.to_json())
         else:
             out.print(box.in_words(), highlight=False, markup=False)
-        return
-    if conventions:
-        from striate.anatomy.conventions import conventions as reconcile
-
-        found = reconcile(record, title)
+    elif conventions:
+        found = reconcile(trace(net, shape, name=title), title)
         if json:
             _print_json([asdict(one) for one in found])
         else:
             _print_conventions(found)
-        return
-    from striate.anatomy.table import tabulate
-
-    table = tabulate(record, memory=ledger, batch_images=batch, depth=depth)
-    writers = {
-        "--csv": table.to_csv,
-        "--markdown": table.to_markdown,
-        "--latex": table.to_latex,
-        "--html": table.to_page,
-    }
-    if json:
-        _print_json(table.to_json())
-    elif formats:
-        print(writers[formats[0]](), end="")
     else:
-        _print_table(table, wide=wide)
+        table = tabulate(trace(net, shape, name=title), memory=ledger, batch_images=batch, depth=depth)
+        writers = {
+            "--csv": table.to_csv,
+            "--markdown": table.to_markdown,
+            "--latex": table.to_latex,
+            "--html": table.to_page,
+        }
+        if json:
+            _print_json(table.to_json())
+        elif formats:
+            print(writers[formats[0]](), end="")
+        else:
+            _print_table(table, wide=wide)
+
+
+def _check(net: "nn.Module", shape: tuple[int, int, int], json: bool) -> None:
+    from striate.anatomy import check_fields
+
+    with Listener() as listener:
+        results = check_fields(net, shape, progress=listener)
+    if json:
+        _print_json([asdict(result) for result in results])
+    else:
+        _print_check(results)
+    if any(result.ok is False for result in results):
+        raise typer.Exit(1)
 
 
 def _training_memory(
@@ -170,20 +156,20 @@ def _training_memory(
     title: str,
     batch: int,
     fit: str | None,
-    precision: str,
-    optimizer: str,
+    precision: Precision,
+    optimizer: OptimizerName,
     json: bool,
 ) -> None:
     from striate.anatomy.training_memory import largest_batch, parse_bytes, training_memory
 
-    kind: dict[str, Any] = {"precision": precision, "optimizer": optimizer}
     if fit is not None:
-        batch = largest_batch(net, shape, budget_bytes=parse_bytes(fit), **kind)
+        budget_bytes = parse_bytes(fit)
+        batch = largest_batch(net, shape, budget_bytes=budget_bytes, precision=precision, optimizer=optimizer)
         if batch == 0:
             raise UsageError(
                 f"{title} can't train in {fit}, even on one image: use a smaller --input or bf16"
             )
-    found = training_memory(net, shape, batch_images=batch, **kind)
+    found = training_memory(net, shape, batch_images=batch, precision=precision, optimizer=optimizer)
     if json:
         _print_json({**asdict(found), "peak": found.peak})
         return
@@ -203,15 +189,15 @@ def _training_memory(
         table.add_row(words, f"{count / 1e6:,.1f} MB", f"{count / found.peak:.0%}")
     out.print(table, highlight=False)
     out.print(
-        f"[dim]The peak is in the {found.peak_phase} pass, at {escape(found.peak_row)}. Predicted on shapes"
+        f"[dim]The peak is in the {found.peak_phase} pass, at {escape(found.peak_row)}. Predicted from shapes"
         " alone, for a CPU, without\nthe program itself and images that wait for later steps."
         " 1 MB = 10^6 bytes.[/]",
         highlight=False,
     )
 
 
-def _named(**flags: object) -> list[tuple[str, object]]:
-    return [(f"--{name}", value) for name, value in flags.items()]
+def _given(**flags: object) -> list[str]:
+    return [f"--{name}" for name, value in flags.items() if value]
 
 
 def _print_json(value: object) -> None:
@@ -219,7 +205,7 @@ def _print_json(value: object) -> None:
 
 
 def _screen(least: int = 0) -> Console:
-    """Return a console as wide as the terminal, as a page where there is none, and no less than asked."""
+    """Return a console as wide as the terminal (100 columns where there is none), and at least ``least``."""
     known = out.is_terminal or "COLUMNS" in os.environ
     return Console(width=max(least, out.width if known else _PIPED_WIDTH))
 
@@ -259,7 +245,7 @@ def _print_table(table: "Table", *, wide: bool) -> None:
 
 
 def _console_columns(*, small: bool) -> "list[Column]":
-    """Choose what to show on a screen, in few letters; the memory of small networks in kB."""
+    """Choose what a terminal shows, abbreviated; the memory of small networks in kB."""
     from striate.anatomy.formats import COLUMNS, Column
 
     by_heading = {column.heading: column for column in COLUMNS}
@@ -318,7 +304,7 @@ def _field_and_jump(row: "Row") -> str:
 
 
 def _with_headings(rows: "list[Row]", net: str, *, plain: bool) -> "list[tuple[str, Row | None]]":
-    """Give each row the words for its first column; the rows of a block stand indented below its name."""
+    """Give each row the words for its first column; the rows of a block are indented below its name."""
     found: list[tuple[str, Row | None]] = []
     block = ""
     for row in rows:
@@ -354,7 +340,7 @@ def _drop(columns: "list[Column]", widths: list[int], width: int) -> list[str]:
         for number in reversed(range(len(columns))):
             if columns[number].heading == heading:
                 del columns[number], widths[number]
-    return [f"left out for want of room: {', '.join(dropped)}; all columns: --wide"] if dropped else []
+    return [f"left out for lack of room: {', '.join(dropped)}; all columns: --wide"] if dropped else []
 
 
 def _print_check(results: "tuple[FieldCheck, ...]") -> None:
@@ -384,7 +370,7 @@ def _print_check(results: "tuple[FieldCheck, ...]") -> None:
         highlight=False,
     )
     screen.print(
-        "[dim]Pixels at both ends of each predicted box and next to it were spoilt, a whole row or column"
+        "[dim]Pixels at both ends of each predicted box and next to it were changed, a whole row or column"
         " at a time, in a copy of the network with equal positive weights.[/]",
         highlight=False,
     )

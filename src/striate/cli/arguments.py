@@ -1,4 +1,4 @@
-"""Reading values from the words of the command line."""
+"""Reads ``key=value`` and sizes from the command line."""
 
 import json
 from collections.abc import Sequence
@@ -23,19 +23,30 @@ def pairs(option: str, words: Sequence[str]) -> dict[str, str]:
 
 
 def value_of(text: str) -> Any:
-    """Read a number, true or false; anything else stays text."""
+    """Read a number, true, false or a list in JSON; anything else stays text."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def read_size(text: str) -> tuple[int, ...]:
-    """Read ``3x224x224`` (channels, height, width), ``224x224`` or ``224``.
+def arguments_of(words: Sequence[str] | None) -> dict[str, Any]:
+    """Read the values of ``--arg``.
+
+    Raises:
+        UsageError: a word is not ``key=value``.
+    """
+    return {key: value_of(text) for key, text in pairs("--arg", words or ()).items()}
+
+
+def read_size(text: str | None) -> tuple[int, ...] | None:
+    """Read the value of ``--input``: ``3x224x224`` (channels, height, width), ``224x224`` or ``224``.
 
     Raises:
         UsageError: anything else.
     """
+    if text is None:
+        return None
     words = text.lower().replace("\u00d7", "x").split("x")
     if len(words) > 3 or not all(word.strip().isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f"expected --input as CxHxW, such as 3x224x224, or HxW, got {text!r}")

@@ -6,18 +6,36 @@ from typing import Annotated
 
 import typer
 
-from striate.cli.blend_tables import print_blend, print_csv, print_ensemble, print_table
+from striate.cli.blend_tables import in_json, print_blend, print_csv, print_ensemble, print_table
+from striate.cli.options import (
+    DATA,
+    OUT,
+    BatchOption,
+    BundlesArgument,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    PrecisionOption,
+    RequiredDataOption,
+    SplitOption,
+    compute_of,
+)
 from striate.cli.show import Listener
+from striate.core.choices import AverageOf, SoupKind
 from striate.core.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make one answer, or one network, of several: ensembles, weight averages, soups.",
+    help="Make one prediction, or one network, of several: ensembles, weight averages, soups.",
 )
 
-_Networks = Annotated[list[Path], typer.Argument(help="Bundles (.safetensors) or run folders, two or more.")]
-_Data = Annotated[list[str], typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")]
-_Out = Annotated[Path, typer.Option("--out", "-o", help="The bundle to write (.safetensors).")]
+_Networks = Annotated[
+    list[Path],
+    typer.Argument(metavar="BUNDLE...", help="Bundles (.safetensors) or run folders, two or more."),
+]
+_Out = Annotated[Path, typer.Option(*OUT, metavar="FILE", help="The bundle to write (.safetensors).")]
+_Of = Annotated[AverageOf, typer.Option("--of", help="What ensembles average.")]
 _HeldOut = Annotated[
     str, typer.Option("--held-out", help="Images to choose by: auto, val, or train (a tenth of them).")
 ]
@@ -28,85 +46,59 @@ _BatchNorm = Annotated[
     bool,
     typer.Option(
         "--batch-norm/--no-batch-norm",
-        help="Measure batch norm's statistics of each mixture on training images.",
+        help="Measure batch norm's statistics of each merge on training images.",
     ),
 ]
 _Statistics = Annotated[
-    int, typer.Option("--statistics-images", min=2, help="At most so many images for these statistics.")
+    int, typer.Option("--statistics-images", min=2, help="At most this many images for these statistics.")
 ]
-_Batch = Annotated[int, typer.Option(min=2, help="Images in a batch.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Picks the images for statistics, orders the held-out ones.")]
-_Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-_Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+_Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Picks the images for statistics, orders the held-out ones.")
+]
 
 
 @app.command("ensemble")
 def ensemble(
-    networks: Annotated[
-        list[Path],
-        typer.Argument(help="Bundles, run folders, or predictions files (.csv, .parquet), two or more."),
-    ],
-    data: Annotated[
-        list[str] | None, typer.Option("--data", "-d", help="Labelled images; not for predictions files.")
-    ] = None,
-    of: Annotated[str, typer.Option("--of", help="What is averaged: probabilities or logits.")] = (
-        "probabilities"
-    ),
-    split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
+    networks: BundlesArgument,
+    data: DataOption = None,
+    of: _Of = "probabilities",
+    split: SplitOption = "auto",
     snapshots: _Snapshots = False,
     save: Annotated[
-        Path | None, typer.Option("--save", help="Write the ensemble's answers: FILE.csv or FILE.parquet.")
+        Path | None,
+        typer.Option("--save", help="Write the ensemble's predictions: FILE.csv or FILE.parquet."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    precision: _Precision = "auto",
-    device: _Device = "auto",
-    force: _Force = False,
-    json: _Json = False,
+    batch: BatchOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Average what networks of any architecture answer, and measure the gain.
+    """Average what networks of any architecture predict, and measure the gain.
 
-    Costs a forward pass for each member.
+    Costs a forward pass for each network.
 
     Example:  [bold]striate blend ensemble runs/a runs/b runs/c --data cifar10[/]
     """
-    from striate.blend.ensemble_bundles import ensemble_bundles
+    from striate.blend.ensemble import ensemble as run_ensemble
 
     with Listener() as listener:
-        result = ensemble_bundles(
+        result = run_ensemble(
             networks,
             data,
-            of=of,  # type: ignore[arg-type]
-            split=split,  # type: ignore[arg-type]
+            of=of,
+            split=split,
             snapshots=snapshots,
             save=save,
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             force=force,
             progress=listener,
         )
     if json:
-        record = {
-            "split": result.split,
-            "of": result.of,
-            "multi_label": result.answers.multi_label,
-            "members": [member.to_json() for member in result.members],
-            "ensemble": result.ensemble.to_json(),
-            "best": result.members[result.best].name,
-            "over_best": result.over_best.to_json(),
-            "over_mean": {
-                "difference": result.over_mean.difference,
-                "interval": [result.over_mean.low, result.over_mean.high],
-            },
-            "passes": len(result.members),
-            "saved": None if save is None else str(save),
-            "notes": list(result.notes),
-        }
-        print(json_module.dumps(record, indent=2, ensure_ascii=False))
-        return
-    print_ensemble(result, save)
+        saved = {"saved": None if save is None else str(save)}
+        print(json_module.dumps(in_json(result, **saved), indent=2, ensure_ascii=False))
+    else:
+        print_ensemble(result, save)
 
 
 @app.command("average")
@@ -119,40 +111,40 @@ def average(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            "--data", "-d", help="Labelled images: to measure the average and batch norm's statistics."
+            *DATA,
+            metavar="DATA",
+            help="Labelled images: to measure the average and batch norm's statistics. Repeatable.",
         ),
     ] = None,
     snapshots: _Snapshots = False,
     held_out: _HeldOut = "auto",
     batch_norm: _BatchNorm = True,
     statistics_images: _Statistics = 10_000,
-    batch: _Batch = 256,
+    batch: BatchOption = None,
     seed: _Seed = 0,
-    precision: _Precision = "auto",
-    device: _Device = "auto",
-    force: _Force = False,
-    json: _Json = False,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Average the weights of networks of one architecture into a new bundle.
 
     Example:  [bold]striate blend average runs/a runs/b --weights 2,1 --data cifar10 -o mean.safetensors[/]
     """
-    from striate.blend.merge_bundles import average_bundles
+    from striate.blend.merge_bundles import average as run_average
 
     with Listener() as listener:
-        result = average_bundles(
+        result = run_average(
             networks,
             out_,
             weights=_numbers(weights) if weights else None,
             data=data,
             snapshots=snapshots,
-            held_out=held_out,  # type: ignore[arg-type]
+            held_out=held_out,
             batch_norm=batch_norm,
             statistics_images=statistics_images,
-            batch_images=batch,
             seed=seed,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             force=force,
             progress=listener,
         )
@@ -162,7 +154,7 @@ def average(
 @app.command("soup")
 def soup(
     networks: _Networks,
-    data: _Data,
+    data: RequiredDataOption,
     out_: _Out,
     uniform: Annotated[bool, typer.Option("--uniform", help="The mean of all.")] = False,
     greedy: Annotated[
@@ -186,12 +178,12 @@ def soup(
     held_out: _HeldOut = "auto",
     batch_norm: _BatchNorm = True,
     statistics_images: _Statistics = 10_000,
-    batch: _Batch = 256,
+    batch: BatchOption = None,
     seed: _Seed = 0,
-    precision: _Precision = "auto",
-    device: _Device = "auto",
-    force: _Force = False,
-    json: _Json = False,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Make one network of several fine-tuned from one parent (Wortsman et al. 2022).
 
@@ -199,24 +191,25 @@ def soup(
 
     Example:  [bold]striate blend soup runs/ft* --greedy --data cifar10 -o soup.safetensors[/]
     """
-    kinds = [name for name, on in (("uniform", uniform), ("greedy", greedy), ("learned", learned)) if on]
+    chosen: dict[SoupKind, bool] = {"uniform": uniform, "greedy": greedy, "learned": learned}
+    kinds = [kind for kind, on in chosen.items() if on] or ["greedy"]
     if len(kinds) > 1:
         raise UsageError(f"expected one kind of soup, got --{' and --'.join(kinds)}: choose one")
-    kind = kinds[0] if kinds else "greedy"
+    kind = kinds[0]
     if strict and kind != "greedy":
         raise UsageError(f"expected --strict with --greedy only, got it with --{kind}: leave it out")
     if (by_layer or free) and kind != "learned":
         raise UsageError(f"expected --by-layer and --free with --learned only, got --{kind}: leave them out")
-    from striate.blend.merge_bundles import soup_bundles
+    from striate.blend.merge_bundles import soup as run_soup
 
     with Listener() as listener:
-        result = soup_bundles(
+        result = run_soup(
             networks,
             data,
             out_,
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             snapshots=snapshots,
-            held_out=held_out,  # type: ignore[arg-type]
+            held_out=held_out,
             strict=strict,
             by_layer=by_layer,
             free=free,
@@ -224,10 +217,8 @@ def soup(
             lr=lr,
             batch_norm=batch_norm,
             statistics_images=statistics_images,
-            batch_images=batch,
             seed=seed,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             force=force,
             progress=listener,
         )
@@ -237,10 +228,8 @@ def soup(
 @app.command("table")
 def table(
     networks: _Networks,
-    data: _Data,
-    of: Annotated[str, typer.Option("--of", help="What ensembles average: probabilities or logits.")] = (
-        "probabilities"
-    ),
+    data: RequiredDataOption,
+    of: _Of = "probabilities",
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Add the ensemble of each run's snapshots.")
     ] = False,
@@ -250,11 +239,11 @@ def table(
     held_out: _HeldOut = "auto",
     batch_norm: _BatchNorm = True,
     statistics_images: _Statistics = 10_000,
-    batch: _Batch = 256,
+    batch: BatchOption = None,
     seed: _Seed = 0,
-    precision: _Precision = "auto",
-    device: _Device = "auto",
-    json: _Json = False,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
 ) -> None:
     """Compare every way to use a set of runs: best on validation, ensemble, soups.
@@ -269,30 +258,18 @@ def table(
         result = blend_table(
             networks,
             data,
-            of=of,  # type: ignore[arg-type]
+            of=of,
             snapshots=snapshots,
-            held_out=held_out,  # type: ignore[arg-type]
+            held_out=held_out,
             by_layer=by_layer,
             batch_norm=batch_norm,
             statistics_images=statistics_images,
-            batch_images=batch,
             seed=seed,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             progress=listener,
         )
     if json:
-        record = {
-            "multi_label": result.multi_label,
-            "held_out": result.held_out_words,
-            "num_test": result.num_test,
-            "ingredients": [
-                {"name": name, "held_out": held, "test": test} for name, held, test in result.ingredients
-            ],
-            "rows": [row.to_json() for row in result.rows],
-            "notes": list(result.notes),
-        }
-        print(json_module.dumps(record, indent=2, ensure_ascii=False))
+        print(json_module.dumps(in_json(result), indent=2, ensure_ascii=False))
     elif csv:
         print_csv(result)
     else:

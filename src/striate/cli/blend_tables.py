@@ -4,17 +4,19 @@ import csv as csv_module
 import json as json_module
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import in_options
 from striate.cli.show import err, out, percent
 
 if TYPE_CHECKING:
-    from striate.blend.ensemble_bundles import EnsembleResult, Standing
+    from striate.blend.ensemble import EnsembleResult
     from striate.blend.merge_bundles import BlendResult
     from striate.blend.table import BlendTable, TableRow
+    from striate.evaluation.compare_runs import ModelScore
     from striate.metrics.paired import Paired
 
 
@@ -30,12 +32,12 @@ def _gain(found: "Paired") -> str:
 
 def _print_notes(notes: tuple[str, ...]) -> None:
     for note in notes:
-        err.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+        err.print(f"[yellow]note[/] {escape(in_options(note))}", highlight=False)
 
 
 def _print_rule(multi_label: bool) -> None:
     if multi_label:
-        out.print("an image counts as right when every label of it is", highlight=False)
+        out.print("an image counts as correct when every label of it is", highlight=False)
 
 
 def _macs(value: int | None) -> str:
@@ -44,25 +46,30 @@ def _macs(value: int | None) -> str:
     return f"{value / 1e6:,.1f} M" if value >= 10_000_000 else f"{value / 1e6:.2f} M"
 
 
+def in_json(result: "EnsembleResult | BlendResult | BlendTable", **more: Any) -> dict[str, Any]:
+    """Return what ``--json`` prints; notes come last and name options."""
+    return {**result.to_json(), **more, "notes": [in_options(note) for note in result.notes]}
+
+
 def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
-    """Print an ensemble beside its members."""
+    """Print an ensemble beside its networks."""
     from striate.metrics.paired import verdict
 
-    num = len(result.answers.files)
-    out.print(f"{num:,} images: {escape(result.split or 'saved answers')}", highlight=False)
+    num = len(result.predictions.files)
+    out.print(f"{num:,} images: {escape(result.split or 'saved predictions')}", highlight=False)
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("network", overflow="fold")
-    measure = "every label right" if result.answers.multi_label else "accuracy"
+    measure = "every label correct" if result.predictions.multi_label else "accuracy"
     for heading in (measure, "95% interval", "loss", "MACs"):
         rows.add_column(heading, justify="right", no_wrap=True)
 
-    def add(one: "Standing", style: str) -> None:
+    def add(one: "ModelScore", style: str) -> None:
         low, high = percent(one.interval.low, num), percent(one.interval.high, num)
         cells = (escape(one.name), percent(one.accuracy, num), f"{low} to {high}", f"{one.loss:.4f}")
         rows.add_row(*cells, _macs(one.macs), style=style)
 
-    for member in result.members:
-        add(member, "")
+    for one in result.models:
+        add(one, "")
     add(result.ensemble, "bold")
     out.print(rows, highlight=False)
     mean = result.over_mean
@@ -71,16 +78,16 @@ def print_ensemble(result: "EnsembleResult", save: Path | None) -> None:
         f" ({_points(mean.low, num)} to {_points(mean.high, num)})",
         highlight=False,
     )
-    best = result.members[result.best].name
+    best = result.models[result.best].name
     out.print(
         f"gain over the best member ({escape(best)}): {_gain(result.over_best)} points", highlight=False
     )
     out.print(escape(verdict(result.over_best, best, "the ensemble")), highlight=False)
     out.print(
-        f"averaged: {result.of}; cost O(k): {len(result.members)} forward passes an image", highlight=False
+        f"averaged: {result.of}; cost O(k): {len(result.models)} forward passes an image", highlight=False
     )
     if save is not None:
-        out.print(f"answers  {escape(str(save))}", highlight=False, soft_wrap=True)
+        out.print(f"predictions  {escape(str(save))}", highlight=False, soft_wrap=True)
     _print_notes(result.notes)
 
 
@@ -88,21 +95,8 @@ def print_blend(result: "BlendResult", json: bool) -> None:
     """Print an average or a soup."""
     num = 0 if result.test is None else len(result.test.files)
     if json:
-        record = {
-            "bundle": None if result.bundle is None else str(result.bundle),
-            "kind": result.kind,
-            "multi_label": result.multi_label,
-            "held_out": result.split or None,
-            "held_out_accuracy": result.held_out,
-            "best": None if result.best is None else result.helpings[result.best].name,
-            "test": None if result.test is None else result.test.scores(result.temperature).to_json(),
-            "gain": None if result.gain is None else result.gain.to_json(),
-            "temperature": result.temperature,
-            "batch_norm_images": result.statistics_images,
-            "ingredients": [helping.to_json() for helping in result.helpings],
-            "notes": list(result.notes),
-            "warning": result.warning,
-        }
+        warning = result.warning and in_options(result.warning)
+        record = in_json(result) | {"warning": warning}
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
     if result.split:
@@ -119,18 +113,18 @@ def print_blend(result: "BlendResult", json: bool) -> None:
         values = ([(held, result.num_held_out)] if result.split else []) + ([(test, num)] if num else [])
         return ["-" if rate is None else percent(rate, many) for rate, many in values]
 
-    for helping in result.helpings:
-        share = f"{helping.coefficient:.3f}" if helping.coefficient else "left out"
-        rows.add_row(escape(helping.name), share, *cells(helping.held_out, helping.test))
+    for one in result.ingredients:
+        share = f"{one.coefficient:.3f}" if one.coefficient else "left out"
+        rows.add_row(escape(one.name), share, *cells(one.held_out, one.test))
     name = "average" if result.kind == "average" else f"{result.kind} soup"
     test = None if result.gain is None else result.gain.accuracy_b
-    total = sum(helping.coefficient for helping in result.helpings)
+    total = sum(one.coefficient for one in result.ingredients)
     rows.add_row(name, f"{total:.3f}", *cells(result.held_out, test), style="bold")
     out.print(rows, highlight=False)
     if result.gain is not None and result.best is not None:
         from striate.metrics.paired import verdict
 
-        best = result.helpings[result.best].name
+        best = result.ingredients[result.best].name
         out.print(
             f"gain over the best on held-out images ({escape(best)}): {_gain(result.gain)} points",
             highlight=False,
@@ -144,7 +138,7 @@ def print_blend(result: "BlendResult", json: bool) -> None:
             highlight=False,
         )
     if result.warning is not None:
-        out.print(f"[yellow]{escape(result.warning)}[/]", highlight=False)
+        out.print(f"[yellow]{escape(in_options(result.warning))}[/]", highlight=False)
     if result.bundle is not None:
         out.print(f"bundle  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
     _print_notes(result.notes)

@@ -1,4 +1,4 @@
-"""``striate calc``: the arithmetic of layers, written out."""
+"""``striate calc``: the arithmetic of layers, step by step."""
 
 import json as json_module
 import re
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from striate.cli.options import JsonOption
 from striate.cli.show import out
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from striate.anatomy.calc import Part, Sheet, Step
+    from striate.anatomy.calc import Sheet, Step
     from striate.anatomy.fitting import Misfit
-    from striate.nets.notation import Layer, Sketch
 
 
 def calc(
@@ -27,11 +27,11 @@ def calc(
     ] = None,
     same: Annotated[
         str | None,
-        typer.Option("--same", metavar="FxF", help="Ask which padding keeps the size under this window."),
+        typer.Option("--same", metavar="FxF", help="Find the padding that keeps the size under this window."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Write out the arithmetic of layers as on the slides: sizes, parameters, MACs, im2col, receptive field.
+    """Show the arithmetic of layers as on the slides: sizes, parameters, MACs, im2col, receptive field.
 
     Example:  [bold]striate calc "227x227x3 > conv 96 11x11 s4 p0 > maxpool 3x3 s2"[/]
 
@@ -48,64 +48,15 @@ def calc(
         _same(same, json=json)
         return
     assert text is not None
-    from striate.anatomy.calc import calc as work_out
+    from striate.nets.arithmetic import sheet as work_out
 
-    sketch = _sketch(text)
-    sheet = work_out(sketch.input_shape, [_part(layer) for layer in sketch.layers])
+    sheet = work_out(text)
     if json:
         print(json_module.dumps(sheet.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print(sheet)
     if sheet.stopped:
         raise UsageError(sheet.stopped)
-
-
-def _sketch(text: str) -> "Sketch":
-    """Read layers; a text has a size in it or several lines, anything else names a network."""
-    from striate.nets import as_notation, notation
-
-    if not text.endswith(".net") and re.search(r"[>\n\u2192]|\d\s*[xX*\u00d7]\s*\d", text):
-        return notation.sketch(text)
-    return notation.sketch(as_notation(text))
-
-
-def _part(layer: "Layer") -> "Part":
-    """Turn a layer of the notation into a step of the calculation."""
-    from striate.anatomy.calc import Conv, Dense, GlobalPool, Keep, Pool
-    from striate.nets import notation
-
-    match layer:
-        case notation.Conv():
-            return Conv(
-                name=layer.label,
-                filters=layer.filters,
-                kernel=layer.kernel,
-                stride=layer.stride,
-                padding=layer.padding,
-                groups=layer.groups,
-                bias=layer.bias,
-            )
-        case notation.Pool():
-            return Pool(
-                name=layer.label,
-                kind=layer.kind,
-                kernel=layer.kernel,
-                stride=layer.stride,
-                padding=layer.padding,
-                ceil_mode=layer.ceil,
-            )
-        case notation.GlobalAvgPool():
-            return GlobalPool(name=layer.label)
-        case notation.FullyConnected():
-            return Dense(name=layer.label, units=layer.units, bias=layer.bias)
-        case notation.Norm():
-            return Keep(name=layer.label, kind="local response normalisation", stored=True)
-        case notation.BatchNorm():
-            return Keep(name=layer.label, kind="batch normalisation", scale_and_shift=True)
-        case notation.Dropout():
-            return Keep(name=layer.label, kind="dropout")
-        case notation.Activation():
-            return Keep(name=layer.label, kind=layer.kind)
 
 
 def _print(sheet: "Sheet") -> None:
@@ -125,7 +76,7 @@ def _print(sheet: "Sheet") -> None:
             continue
         out.print(heading, highlight=False)
         _print_step(step)
-    out.print("\n[bold]together[/]")
+    out.print("\n[bold]total[/]")
     _line("parameters", f"{sheet.parameters:,} ({_weights_and_biases(sheet)})")
     _line("MACs", f"{sheet.macs:,} ({2 * sheet.macs:,} FLOP)")
     _line("values", f"{sheet.values:,} ({_memory(sheet.values)}), the input and each output once")
@@ -149,7 +100,7 @@ def _print_step(step: "Step") -> None:
         else:
             _line("size", size)
     if problems:
-        _line("goes on with", show(step.output))
+        _line("output", show(step.output))
     if not step.size:
         _line("size", f"{show(step.input)} -> {show(step.output)}")
     if step.parameters_sum:

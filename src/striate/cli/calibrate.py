@@ -1,58 +1,63 @@
 """``striate calibrate``."""
 
 import json as json_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import (
+    BatchOption,
+    BundleArgument,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    OutOption,
+    PrecisionOption,
+    RequiredDataOption,
+    compute_of,
+    in_options,
+)
 from striate.cli.show import Listener, err, out
-
-if TYPE_CHECKING:
-    from striate.evaluation.calibrate import CalibrateResult
 
 
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (.safetensors) or a run folder.")],
-    data: Annotated[list[str], typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")],
+    bundle: BundleArgument,
+    data: RequiredDataOption,
     split: Annotated[
         str, typer.Option(help="The images to fit on: val. Training and test images are refused.")
     ] = "val",
-    target: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write here instead of into the bundle itself.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    target: OutOption = None,
+    force: ForceOption = False,
+    batch: BatchOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
     """Make a network's probabilities mean what they say: fit a temperature and keep it in the bundle.
 
-    The logits are divided by one number, fitted on validation images. No answer changes, only how sure it is.
+    The logits are divided by one number, fitted on validation images. Only the probabilities change, not the
+    predicted classes. Without --out the bundle itself is changed.
 
     Example:  [bold]striate calibrate runs/demo --data mnist[/]
     """
-    from striate.evaluation.calibrate import calibrate_bundle
+    from striate.evaluation.calibrate import calibrate as run_calibrate
 
     with Listener() as listener:
-        result = calibrate_bundle(
+        result = run_calibrate(
             bundle,
             data,
             split=split,
             out=target,
             force=force,
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             progress=listener,
         )
     for note in result.notes:
-        err.print(f"[yellow]{escape(note)}[/]", highlight=False)
+        err.print(f"[yellow]{escape(in_options(note))}[/]", highlight=False)
     if json:
-        print(json_module.dumps(_record(result), indent=2, ensure_ascii=False))
+        print(json_module.dumps(result.to_json(), indent=2, ensure_ascii=False))
         return
     was = "" if result.replaced == 1.0 else f" (it held {result.replaced:.3f})"
     out.print(
@@ -78,25 +83,10 @@ def calibrate(
     honest = (
         "The test images are the honest figure: nothing was fitted on them."
         if result.test_after is not None
-        else "There are no test images, so how well it does on new ones is not known."
+        else "There are no test images, so its calibration on new ones is not known."
     )
     out.print(
-        "[dim]NLL: mean negative log likelihood in nats. ECE: mean gap between confidence and share of right"
-        f" answers, over 15 bins of equal width, or of equally many answers. {honest}[/]",
+        "[dim]NLL: mean negative log likelihood in nats. ECE: mean gap between confidence and accuracy, over"
+        f" 15 bins of equal width, or of equally many predictions. {honest}[/]",
         highlight=False,
     )
-
-
-def _record(result: "CalibrateResult") -> dict[str, object]:
-    test = None
-    if result.test_before is not None and result.test_after is not None:
-        test = {"before": result.test_before.to_json(), "after": result.test_after.to_json()}
-    return {
-        "bundle": str(result.bundle),
-        "split": result.split,
-        "replaced": result.replaced,
-        **result.fit.to_json(),
-        "notes": list(result.notes),
-        "fitted_on": {"before": result.fit.before.to_json(), "after": result.fit.after.to_json()},
-        "test": test,
-    }

@@ -1,34 +1,31 @@
 """``striate compare``: networks side by side."""
 
 import json as json_module
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import JsonOption
 from striate.cli.show import out
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
     from striate.anatomy.compare import Comparison
-    from striate.anatomy.profile import Profile
-
-_MAX_NAME = 24
 
 
 def compare(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="NET",
+            metavar="NETWORK",
             help="Two or more: names, .net files, layers joined by >, or stacks as in 'conv 3x3 x3'.",
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print one line a network, for a spreadsheet.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table of Markdown.")] = False,
+    json: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line for each network.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Compare networks: parameters, MACs, activations, depth, receptive field; ratios to the first.
 
@@ -37,11 +34,10 @@ def compare(
     Example:  [bold]striate compare "conv 3x3 x3" "conv 7x7"[/]
     """
     if json + csv + markdown > 1:
-        raise UsageError("expected at most one of --json, --csv and --markdown, got several: choose one")
-    from striate.anatomy.compare import compare as put_together
+        raise UsageError("expected at most one of --json, --csv and --markdown, got several")
+    from striate.nets.arithmetic import side_by_side
 
-    texts: dict[str, str] = {}
-    found = put_together([_profile(word, texts) for word in networks])
+    found, texts = side_by_side(networks)
     if json:
         print(json_module.dumps({**found.to_dict(), "texts": texts}, indent=2, ensure_ascii=False))
     elif csv:
@@ -52,33 +48,8 @@ def compare(
         _print(found, texts)
 
 
-def _profile(word: str, texts: dict[str, str]) -> "Profile":
-    """Read and trace one network; note the text of one that has no name."""
-    import torch
-
-    from striate import nets
-    from striate.anatomy.compare import stack_text
-    from striate.anatomy.profile import profile
-    from striate.anatomy.trace import trace
-    from striate.nets import notation
-
-    stack = stack_text(word)
-    with torch.device("meta"):
-        if word.endswith(".net"):
-            written = notation.read(word)
-            return profile(trace(notation.build(written)), name=written.name)
-        if stack is not None or re.search(r"[>\n\u2192]|\d\s*[xX*\u00d7]\s*\d", word):
-            text = stack or word
-            name = word if stack or len(word) <= _MAX_NAME else f"text {len(texts) + 1}"
-            texts[name] = text
-            return profile(trace(notation.build(notation.parse(text))), name=name)
-        entry = nets.find(word)
-        error = entry.published_error
-        return profile(trace(nets.build(word)), name=entry.name, published_error=error)
-
-
 def _parts(found: "Comparison", width: int) -> list[list[int]]:
-    """Share the networks among tables that fit the screen; the first, the ratios' base, stands in each."""
+    """Divide the networks among tables that fit the screen; the first, the base of the ratios, is in each."""
     lines = found.to_cells()
     widths = []
     for i, profile in enumerate(found.profiles):

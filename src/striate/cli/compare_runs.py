@@ -1,65 +1,69 @@
 """``striate compare-runs``."""
 
 import json as json_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import (
+    BatchOption,
+    BundlesArgument,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    SplitOption,
+    compute_of,
+    in_options,
+)
 from striate.cli.show import Listener, err, out, percent
 
 if TYPE_CHECKING:
-    from striate.evaluation.comparison import Comparison, GroupDifference, Pair
+    from striate.evaluation.compare_runs import Comparison, GroupDifference, Pair
     from striate.metrics.seeds import SeedSummary
 
 _CLASSES = 5
 
 
 def compare_runs(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Two or more bundles, run folders or predictions files (.csv, .parquet)."),
-    ],
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", "-d", help="Labelled images; without it those the runs were trained on."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
+    runs: BundlesArgument,
+    data: DataOption = None,
+    split: SplitOption = "auto",
     seeds: Annotated[
         bool, typer.Option("--seeds", help="Take runs that differ only in their seed together.")
     ] = False,
     images: Annotated[int, typer.Option(min=0, help="Images that differ to list for each pair.")] = 5,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    batch: BatchOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
-    """Compare trained networks on the same images, and say what the difference can be trusted for.
+    """Compare trained networks on the same images, and say how far the difference can be trusted.
 
-    Paired: McNemar's exact test and a bootstrap interval, each network against the first.
+    Paired: McNemar's exact test and a bootstrap interval, each network against the first. Without --data, run
+    folders are compared on the data that they were trained on.
 
     Example:  [bold]striate compare-runs runs/a runs/b[/]
     """
-    from striate.evaluation.compare_runs import compare_runs as run_compare_runs
+    from striate.evaluation.compare_runs import compare
 
     with Listener() as listener:
-        found = run_compare_runs(
-            runs,
-            data,
-            split=split,  # type: ignore[arg-type]
+        found = compare(
+            *runs,
+            data=data,
+            split=split,
             seeds=seeds,
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            compute=compute_of(device, precision, batch),
             progress=listener,
         )
     if json:
-        print(json_module.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        record = {**found.to_json(), "notes": [in_options(note) for note in found.notes]}
+        print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
     for note in found.notes:
-        err.print(f"[yellow]{escape(note)}[/]", highlight=False)
+        err.print(f"[yellow]{escape(in_options(note))}[/]", highlight=False)
     _print_networks(found)
     for pair in found.pairs:
         _print_pair(found, pair, images)
@@ -69,23 +73,23 @@ def compare_runs(
             _print_group_difference(found, difference)
 
 
-def _letter(place: int) -> str:
-    return chr(ord("A") + place) if place < 26 else f"#{place + 1}"
+def _letter(index: int) -> str:
+    return chr(ord("A") + index) if index < 26 else f"#{index + 1}"
 
 
 def _print_networks(found: "Comparison") -> None:
     num = found.num_images
-    what = "every label right" if found.multi_label else "accuracy"
+    what = "every label correct" if found.multi_label else "accuracy"
     out.print(f"[bold]{num:,} images[/]: {escape(found.split or 'as saved')}\n", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("network", overflow="fold")
     for heading in (what, "95% interval", "loss"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for place, one in enumerate(found.entrants):
+    for index, one in enumerate(found.models):
         low, high = percent(one.interval.low, num), percent(one.interval.high, num)
         table.add_row(
-            _letter(place),
+            _letter(index),
             escape(one.name),
             percent(one.accuracy, num),
             f"{low} to {high}",
@@ -105,9 +109,9 @@ def _print_pair(found: "Comparison", pair: "Pair", images: int) -> None:
     table.add_column(justify="right")
     table.add_column(justify="right")
     for words, count in (
-        ("both right", one.both_right),
-        (f"only {a} right", one.only_a),
-        (f"only {b} right", one.only_b),
+        ("both correct", one.both_correct),
+        (f"only {a} correct", one.only_a),
+        (f"only {b} correct", one.only_b),
         ("both wrong", one.both_wrong),
     ):
         table.add_row(words, f"{count:,}", percent(count / one.num_images, one.num_images))
@@ -146,7 +150,7 @@ def _print_classes(pair: "Pair", a: str, b: str, multi_label: bool) -> None:
     differing = [entry for entry in pair.by_class if entry.paired.only_a + entry.paired.only_b]
     if len(pair.by_class) < 2 or not differing:
         return
-    rate = "right" if multi_label else "recall"
+    rate = "correct" if multi_label else "recall"
     shown = f", {_CLASSES} of {len(differing)}" if len(differing) > _CLASSES else ""
     out.print(
         f"\nClasses that differ most{shown}; p corrected for {len(pair.by_class)} classes (Holm)",
@@ -174,7 +178,7 @@ def _print_disagreements(pair: "Pair", a: str, b: str, images: int) -> None:
     if not num or not images:
         return
     shown = f", {images} of {num:,}" if num > images else ""
-    out.print(f"\nImages that only one gets right{shown}", highlight=False)
+    out.print(f"\nImages that only one classifies correctly{shown}", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("image", "is", f"{a} says", f"{b} says"):
         table.add_column(heading, overflow="fold")
@@ -191,17 +195,17 @@ def _print_groups(found: "Comparison") -> None:
     table.add_column("recipe", overflow="fold")
     for heading in ("seeds", "mean", "spread", "95% interval", "lowest", "highest"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for place, group in enumerate(found.groups):
-        table.add_row(f"{place + 1}", escape(group.name), *_summary_cells(group.accuracy, num))
+    for index, group in enumerate(found.groups):
+        table.add_row(f"{index + 1}", escape(group.name), *_summary_cells(group.accuracy, num))
     out.print(table)
-    for place, group in enumerate(found.groups):
-        members = ", ".join(
-            f"{_letter(k)}" + ("" if found.entrants[k].seed is None else f" (seed {found.entrants[k].seed})")
-            for k in group.members
+    for index, group in enumerate(found.groups):
+        listed = ", ".join(
+            f"{_letter(k)}" + ("" if found.models[k].seed is None else f" (seed {found.models[k].seed})")
+            for k in group.indices
         )
-        out.print(f"{place + 1}: {members}", highlight=False)
+        out.print(f"{index + 1}: {listed}", highlight=False)
     if any(group.accuracy.num < 2 for group in found.groups):
-        out.print("One seed tells nothing of the spread between seeds: train again with another --seed.")
+        out.print("One seed says nothing of the spread between seeds: train again with another --seed.")
 
 
 def _summary_cells(summary: "SeedSummary", num_images: int) -> list[str]:
@@ -229,7 +233,7 @@ def _print_group_difference(found: "Comparison", one: "GroupDifference") -> None
             f"  95% interval {words}: {100 * low:z.{digits}f} to {100 * high:z.{digits}f}", highlight=False
         )
     if one.seeds is None:
-        out.print("[bold]One seed tells nothing of the spread, so nothing of the recipes either.[/]")
+        out.print("[bold]One seed says nothing of the spread, and so nothing of the recipes.[/]")
         return
     words = seed_verdict(one.seeds, f"recipe {a}", f"recipe {b}", digits=digits)
     if one.seeds.interval[0] * one.seeds.interval[1] > 0 and one.images.low <= 0 <= one.images.high:

@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import DATA_HELP, JsonOption
 from striate.cli.show import Listener, out
 
 if TYPE_CHECKING:
@@ -15,24 +16,19 @@ _SHOWN = 10
 
 
 def data(
-    where: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for `striate train --data`.")
-    ],
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help=f"{DATA_HELP} Several are combined.")],
+    json: JsonOption = False,
 ) -> None:
-    """Say what is in a source: classes, sizes, splits, duplicates, broken files. Nothing is changed.
+    """Inspect labelled images: classes, sizes, splits, duplicates, broken files.
 
-    Exits with 1 where something would harm training.
+    Nothing is changed. Exits with 1 where something would harm training.
 
     Example:  [bold]striate data photos/[/]
     """
-    from striate.data.inspect import inspect
-    from striate.data.scan import scan
-    from striate.data.sources import open_source
+    from striate.data.inspect import inspect_data
 
     with Listener() as listener:
-        source = open_source(where, progress=listener)
-        found = inspect(source, scan(source, progress=listener))
+        found = inspect_data(data, progress=listener)
     if json:
         print(found.to_json())
     else:
@@ -67,7 +63,7 @@ def _print(found: "Inspection") -> None:
     height, width = found.height_px, found.width_px
     if found.num_sizes == 1:
         out.print(
-            f"size     {height.median} x {width.median} px (height x width), all alike", highlight=False
+            f"size     {height.median} x {width.median} px (height x width), all equal", highlight=False
         )
     elif found.num_sizes:
         out.print(
@@ -85,7 +81,8 @@ def _print(found: "Inspection") -> None:
         out.print(f"[dim]note     {escape(note)}[/]", highlight=False)
     if found.broken:
         out.print(
-            f"\n[yellow]{found.num_broken:,} broken files[/] (training leaves them out):", highlight=False
+            f"\n[yellow]{found.num_broken:,} broken files[/] (training leaves them out):",
+            highlight=False,
         )
         for broken in found.broken[:_SHOWN]:
             out.print(f"  {escape(broken.file)}: {escape(broken.reason)}", highlight=False, soft_wrap=True)
@@ -93,7 +90,7 @@ def _print(found: "Inspection") -> None:
     _print_same("identical content in several splits", found.across_splits, found.num_across_splits)
     _print_same("identical content under different labels", found.conflicting, found.num_conflicting)
     if found.problems:
-        out.print(f"\n[bold red]{len(found.problems)} thing(s) would harm training or its measurement[/]")
+        out.print(f"\n[bold red]problems for training or its measurement: {len(found.problems)}[/]")
         for problem in found.problems:
             out.print(f"  {escape(problem)}", highlight=False, soft_wrap=True)
     else:

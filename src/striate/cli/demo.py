@@ -47,7 +47,7 @@ def main() -> None:
     net, bundle = open_bundle(result.bundle)
     source = open_source("digits")
     place = {name: index for index, name in enumerate(source.files)}
-    held_out = np.array([place[name] for name in tested.answers.files])
+    held_out = np.array([place[name] for name in tested.predictions.files])
     chosen = held_out[np.linspace(0, len(held_out) - 1, 10).astype(int)].tolist()
     images = [fetch_image(source, index) for index in chosen]
     pixels = np.stack([to_pixels(image, bundle.preprocessing) for image in images])

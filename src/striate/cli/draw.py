@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from striate.cli.arguments import pairs, read_size, value_of
-from striate.cli.options import OUT
+from striate.cli.arguments import arguments_of, read_size
+from striate.cli.options import OUT, ArgOption, InputOption, UntrainedArgument
 from striate.cli.show import out
-from striate.core.atomic import write_atomic
+from striate.core.atomic import atomic_path
 from striate.core.errors import UsageError
 
 _KINDS = ("svg", "png", "pdf")
@@ -17,32 +17,23 @@ _SMALL_TEXT = 5.0  # points: below this a printed label can't be read with ease
 
 
 def draw(
-    net: Annotated[
-        str,
-        typer.Argument(
-            metavar="NET",
-            help="Name of a network (`striate nets`), a .net file, or module:factory, a function of your own"
-            " that returns a torch.nn.Module.",
-        ),
-    ],
+    network: UntrainedArgument,
     files: Annotated[
-        list[Path],
-        typer.Option(*OUT, metavar="FILE", help="Where to: .svg, .png or .pdf. Repeatable."),
+        list[Path], typer.Option(*OUT, metavar="FILE", help="File to write: .svg, .png or .pdf. Repeatable.")
     ],
     style: Annotated[
         str, typer.Option(help="volumes (chains of layers), graph (branches), or auto.")
     ] = "auto",
-    scale: Annotated[str, typer.Option(help="Of volumes: linear, log, or auto.")] = "auto",
+    scale: Annotated[str, typer.Option(help="Scale of volumes: linear, log, or auto.")] = "auto",
     theme: Annotated[str, typer.Option(help="light, dark, or print (grey).")] = "light",
     width: Annotated[
         str,
-        typer.Option(
-            help="Of the page, in mm; or, as in 1600px, the pixels to show a page of 180 mm with.",
-        ),
+        typer.Option(help="Width of the page in mm; or, as in 1600px, of a page of 180 mm in pixels."),
     ] = "180mm",
-    title: Annotated[str, typer.Option(help="Words above the figure.")] = "",
+    title: Annotated[str, typer.Option(help="Title above the figure.")] = "",
     depth: Annotated[
-        int | None, typer.Option(min=1, help="Draw modules at this depth of the names as one step each.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Draw layers whose names share N parts as one; 1 for blocks."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Draw normalisation, activations and dropout as steps too.")
@@ -54,17 +45,12 @@ def draw(
         bool | None,
         typer.Option(
             "--once/--each",
-            help="Draw blocks that are alike once with their number, or each of them; default: by length.",
+            help="Draw equal blocks once with their number, or each of them; default: by length.",
             show_default=False,
         ),
     ] = None,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Option("--arg", help="An argument of the network, e.g. --arg input_px=64. Repeatable."),
-    ] = None,
-    input: Annotated[
-        str | None, typer.Option("--input", help="Size of the images: CxHxW, or HxW. Default: the network's.")
-    ] = None,
+    arguments: ArgOption = None,
+    input: InputOption = None,
 ) -> None:
     """Draw the architecture of a network, ready for a paper.
 
@@ -82,14 +68,11 @@ def draw(
 
     if theme not in THEMES:
         raise UsageError(f"expected a theme of {', '.join(THEMES)}, got {theme!r}")
-    built, shape, reference = build_network(
-        net,
-        size=None if input is None else read_size(input),
-        arguments={key: value_of(value) for key, value in pairs("--arg", arguments or []).items()},
-        device="meta",
+    net, shape, reference = build_network(
+        network, size=read_size(input), arguments=arguments_of(arguments), device="meta"
     )
     picture = layout(
-        trace(built, shape, name=short_name(reference)),
+        trace(net, shape, name=short_name(reference)),
         style=style,
         scale=scale,
         width_mm=PAPER_MM if width_mm is None else width_mm,
@@ -100,7 +83,9 @@ def draw(
         once=once,
     )
     for file, kind in zip(files, kinds, strict=True):
-        _write(file, encode(picture, kind, theme=theme, pixels=pixels))
+        data = encode(picture, kind, theme=theme, pixels=pixels)
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(data)
         shown = f"{picture.width_mm:.0f} x {picture.height_mm:.0f} mm"
         if pixels is not None and kind != "pdf":
             shown = f"{pixels} x {round(pixels * picture.height / picture.width)} px"
@@ -112,10 +97,6 @@ def draw(
             " --depth 1 makes them larger[/]",
             highlight=False,
         )
-
-
-def _write(file: Path, data: bytes) -> None:
-    write_atomic(file, lambda opened: opened.write(data))
 
 
 def _kind(file: Path) -> str:

@@ -5,23 +5,33 @@ import io
 import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    SplitOption,
+    StrictOption,
+    compute_of,
+)
 from striate.cli.show import Listener, err, out, percent
+from striate.core.choices import ClassOrder
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
     from striate.evaluation.measure import Measurement
     from striate.metrics.gains import Figure
-    from striate.metrics.multilabel import MultiLabelScores
-    from striate.metrics.scores import Scores
 
 _CONFUSIONS = 5
 _PROTOCOL_HELP = "single, flip, ten-crop, 144-crop, dense or multi-scale; repeatable."
+_Classes = Literal["all", "hardest"]
 
 
 def evaluate(
@@ -33,9 +43,7 @@ def evaluate(
             " network, with random weights, to try a protocol's speed.",
         ),
     ],
-    data: Annotated[
-        list[str] | None, typer.Option("--data", "-d", help="Labelled images, as for `striate train`.")
-    ] = None,
+    data: DataOption = None,
     protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p", help=_PROTOCOL_HELP)] = None,
     scales: Annotated[
         str | None, typer.Option(help="Shorter sides in pixels to average over, e.g. 256,384,512.")
@@ -46,30 +54,28 @@ def evaluate(
     pad: Annotated[
         int | None, typer.Option(min=1, help="Border around the image for ten crops or dense, in pixels.")
     ] = None,
-    topk: Annotated[
+    top: Annotated[
         str | None,
         typer.Option(help="Which top-k accuracies, e.g. 1,5. Default: 1, and 5 from 6 classes on."),
     ] = None,
-    split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
+    split: SplitOption = "auto",
     classes: Annotated[
-        str | None, typer.Option(help="Table of classes: all, or hardest (lowest recall first).")
+        _Classes | None, typer.Option(help="Table of classes; hardest: lowest recall first.")
     ] = None,
     suspects: Annotated[
-        int, typer.Option(min=0, help="List so many images whose label is likely wrong.")
+        int, typer.Option(min=0, help="List up to this many images whose label is likely wrong.")
     ] = 0,
     save: Annotated[
-        Path | None, typer.Option(help="Write every answer to a predictions file, .csv or .parquet.")
+        Path | None, typer.Option(help="Write all predictions to a file, .csv or .parquet.")
     ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures as CSV.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a broken image instead of leaving it out.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    batch: BatchOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    strict: StrictOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure trained networks: top-1, top-5, loss and every class, with 95% Wilson intervals.
 
@@ -78,17 +84,14 @@ def evaluate(
 
     Example:  [bold]striate evaluate runs/demo --data digits --protocol ten-crop[/]
     """
-    from striate.core.compute import Compute
     from striate.evaluation.measure import measure
     from striate.evaluation.protocol import SINGLE, read_protocols
-    from striate.metrics.predictions_file import is_predictions_file, save_answers
+    from striate.metrics.predictions_file import is_predictions_file, save_predictions
 
     asked = read_protocols(protocol or ["single"], scales=scales, canvas_px=canvas, pad_px=pad)
     protocols = (SINGLE, *(one for one in asked if one != SINGLE))
     bundles = list(dict.fromkeys(bundles))
-    ranks = None if topk is None else _ranks(topk)
-    if classes not in (None, "all", "hardest"):
-        raise UsageError(f"expected --classes all or hardest, got {classes!r}")
+    ranks = None if top is None else _ranks(top)
     if save is not None and not is_predictions_file(save):
         raise UsageError(f"expected --save with a file that ends in .csv or .parquet, got {save}")
     if save is not None and (len(bundles) > 1 or len(asked) > 1):
@@ -98,22 +101,24 @@ def evaluate(
             bundles,
             data,
             protocols=protocols,
-            split=split,  # type: ignore[arg-type]
-            compute=Compute(device=device, precision=precision, batch_images=batch),  # type: ignore[arg-type]
+            split=split,
+            compute=compute_of(device, precision, batch),
             strict=strict,
             progress=listener,
         )
     groups = [[one for one in measured if one.source == source] for source in bundles]
     if save is not None:
-        save_answers(groups[0][-1].answers, save)
-    results = [(one, *_figures(one, group[0], ranks)) for group in groups for one in group]
+        save_predictions(groups[0][-1].predictions, save)
+    results = [
+        (one, one.figures(top=ranks, against=None if one is group[0] else group[0]))
+        for group in groups
+        for one in group
+    ]
     if csv_file is not None:
         _write_csv(results, csv_file)
     if json:
-        asked_for = [
-            _record(one, found, scores) for one, found, scores in results if one.protocol in (None, *asked)
-        ]
-        record = asked_for[0] if len(asked_for) == 1 else {"results": asked_for}
+        records = [_record(one, found) for one, found in results if one.protocol in (None, *asked)]
+        record = records[0] if len(records) == 1 else {"results": records}
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return
     for number, group in enumerate(groups):
@@ -127,51 +132,42 @@ def evaluate(
             suspects=suspects,
         )
     if save is not None:
-        out.print(f"answers  {escape(str(save))}", highlight=False)
+        out.print(f"predictions  {escape(str(save))}", highlight=False)
     if broken := measured[0].broken:
         err.print(f"[yellow]{len(broken)} broken files were left out[/]; `striate data` names them")
 
 
-_Result = tuple["Measurement", "tuple[Figure, ...]", "Scores | MultiLabelScores"]
+_Result = tuple["Measurement", "tuple[Figure, ...]"]
 
 
 def _ranks(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"expected --topk as whole numbers such as 1,5, got {text!r}")
+        raise UsageError(f"expected --top as whole numbers such as 1,5, got {text!r}")
     return tuple(int(part) for part in parts)
 
 
-def _figures(
-    one: "Measurement", single: "Measurement", ranks: tuple[int, ...] | None
-) -> tuple["tuple[Figure, ...]", "Scores | MultiLabelScores"]:
-    from striate.metrics.gains import figures
-
-    against = None if one is single else single.answers
-    return figures(one.answers, topk=ranks, against=against), one.answers.scores(one.temperature)
-
-
 def _show(
-    results: Sequence[_Result], data: str, *, classes: str | None, details: bool, suspects: int
+    results: Sequence[_Result], data: str, *, classes: _Classes | None, details: bool, suspects: int
 ) -> None:
     """Print one network: its figures by each protocol, and details of the last."""
-    last, found, scores = results[-1]
+    last, found = results[-1]
     on = f" on {escape(data)}" if last.protocol is not None else ""
-    split = f": {escape(last.answers.split)}" if last.answers.split else ""
+    split = f": {escape(last.split)}" if last.split else ""
     out.print(f"[bold]{escape(last.source)}[/]{on}{split}", highlight=False)
     if last.note:
         out.print(f"[yellow]{escape(last.note)}[/]")
     if not last.trained:
         out.print("[yellow]random weights (seed 0): only the speed means anything[/]")
-    num = len(last.answers.files)
+    num = len(last.predictions.files)
     if len(results) == 1:
         for one in found[:-1]:
             out.print(f"[bold]{one.what} {_value(one, num)}[/]{_interval(one, num)}", highlight=False)
-        out.print(f"{num:,} images, loss {scores.loss:.4f} nats", highlight=False)
+        out.print(f"{num:,} images, loss {last.loss:.4f} nats", highlight=False)
     else:
         _show_protocols(results, num)
     if details:
-        _show_details(last, scores, classes)
+        _show_details(last, classes)
     if suspects:
         _show_suspects(last, suspects)
 
@@ -182,7 +178,7 @@ def _show_protocols(results: Sequence[_Result], num: int) -> None:
     table.add_column("")
     for heading in ("value", "95% interval", "gain over single (95%)", "images/s"):
         table.add_column(heading, justify="right")
-    for place, (one, found, _) in enumerate(results):
+    for index, (one, found) in enumerate(results):
         name = one.protocol.kind if one.protocol else "file"
         speed = (
             "" if one.images_per_s is None else f"{one.images_per_s:,.{1 if one.images_per_s < 100 else 0}f}"
@@ -197,24 +193,27 @@ def _show_protocols(results: Sequence[_Result], num: int) -> None:
                 _gain(figure, num),
                 speed if first else "",
             )
-        if place + 1 < len(results):
+        if index + 1 < len(results):
             table.add_section()
     out.print(table)
     out.print(
         f"{num:,} images; gains in percentage points of the same images (paired bootstrap)", style="dim"
     )
-    for one, _, _ in results:
+    for one, _ in results:
         if one.protocol is not None:
             views = "1 view" if one.views == 1 else f"{one.views} views"
             out.print(f"{one.protocol.kind}, {views}: {escape(one.words)}", style="dim", highlight=False)
 
 
-def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", classes: str | None) -> None:
+def _show_details(one: "Measurement", classes: _Classes | None) -> None:
     from striate.cli.score_tables import class_table, confusion_pairs, imbalance_line, multilabel_table
     from striate.metrics.scores import Scores
 
-    order: Any = "hardest" if classes == "hardest" else "class"
-    _show_calibration(one)
+    order: ClassOrder = "hardest" if classes == "hardest" else "class"
+    scores = one.scores
+    temperature = one.calibration.temperature
+    scaled = "" if temperature == 1.0 else f" at temperature {temperature:.3g}"
+    out.print(f"calibration error (ECE) {one.calibration.ece:.1%}{scaled}", highlight=False)
     out.print(imbalance_line(scores))
     out.print()
     if isinstance(scores, Scores):
@@ -226,24 +225,14 @@ def _show_details(one: "Measurement", scores: "Scores | MultiLabelScores", class
         out.print(multilabel_table(scores, order=order, all_classes=classes == "all"))
 
 
-def _show_calibration(one: "Measurement") -> None:
-    from striate.metrics.calibration import calibration
-
-    found = calibration(one.answers.logits, one.answers.labels, one.temperature)
-    scaled = "" if found.temperature == 1.0 else f" at temperature {found.temperature:.3g}"
-    out.print(f"calibration error (ECE) {found.ece:.1%}{scaled}", highlight=False)
-
-
 def _show_suspects(one: "Measurement", num: int) -> None:
     from striate.cli.score_tables import suspects_table
-    from striate.metrics.suspects import label_errors
 
-    found = label_errors(one.answers, num, temperature=one.temperature)
     out.print()
     out.print(
         "[bold]Labels that are likely wrong[/] (confident learning; only for images it was not trained on)"
     )
-    out.print(suspects_table(found, one.answers.classes))
+    out.print(suspects_table(one.suspects(num), one.predictions.classes))
 
 
 def _value(figure: "Figure", num: int) -> str:
@@ -272,12 +261,7 @@ def _gain(figure: "Figure", num: int) -> str:
     return f"{100 * figure.gain:+.{digits}f} ({100 * low:+.{digits}f} to {100 * high:+.{digits}f})"
 
 
-def _record(
-    one: "Measurement", found: "tuple[Figure, ...]", scores: "Scores | MultiLabelScores"
-) -> dict[str, Any]:
-    from striate.metrics.calibration import calibration
-
-    calibrated = calibration(one.answers.logits, one.answers.labels, one.temperature)
+def _record(one: "Measurement", found: "tuple[Figure, ...]") -> dict[str, Any]:
     return {
         "bundle": one.source,
         "trained": one.trained,
@@ -286,11 +270,11 @@ def _record(
         "views": one.views,
         "done": one.words,
         "images_per_s": one.images_per_s,
-        "split": one.answers.split,
+        "split": one.split,
         "broken": [{"file": file, "reason": reason} for file, reason in one.broken],
-        "calibration": {"ece": calibrated.ece, "temperature": calibrated.temperature},
+        "calibration": {"ece": one.calibration.ece, "temperature": one.calibration.temperature},
         "figures": [figure.to_json() for figure in found],
-        **scores.to_json(),
+        **one.scores.to_json(),
     }
 
 
@@ -303,22 +287,21 @@ def _write_csv(results: Sequence[_Result], path: Path) -> None:
     rows = csv.writer(text)
     headings = ("bundle", "protocol", "split", "images", "what", "class", "value", "low", "high")
     rows.writerow((*headings, "gain", "gain_low", "gain_high", "images_per_s"))
-    for one, found, scores in results:
+    for one, found in results:
         kind = one.protocol.kind if one.protocol else ""
-        answers = one.answers
-        own = (one.source, kind, answers.split)
+        own = (one.source, kind, one.split)
         speed = "" if one.images_per_s is None else f"{one.images_per_s:.3f}"
         for figure in found:
             ends, gains = figure.interval or ("", ""), figure.gain_interval or ("", "")
             number, gain = ("" if value is None else value for value in (figure.value, figure.gain))
-            num = len(answers.files)
+            num = len(one.predictions.files)
             rows.writerow((*own, num, figure.what, "", number, *ends, gain, *gains, speed))
-        for entry in class_rows(scores):
+        for entry in class_rows(one.scores):
             for what in ("recall", "precision", "f1", "average_precision"):
                 if entry.get(what) is None:
                     continue
                 low, high = (entry[f"recall_{end}"] if what == "recall" else "" for end in ("low", "high"))
                 value = entry[what]
                 rows.writerow((*own, entry["images"], what, entry["class"], value, low, high, *[""] * 4))
-    # A name may hold anything, also what is no text.
+    # A name may hold anything, also bytes that are not text.
     write_text_atomic(path, text.getvalue().encode("utf-8", "backslashreplace").decode())

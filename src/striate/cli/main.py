@@ -6,10 +6,12 @@ words of a command line are renamed before they are parsed.
 
 import errno
 import io
+import re
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from striate import __version__
 from striate.cli import (
@@ -39,20 +41,49 @@ from striate.core.errors import StriateError
 
 OLD_NAMES: dict[str, dict[str, str]] = {
     "draw": {"--output": "--out"},
+    "look": {"--output": "--out"},
+    "look activations": {"--maps": "--top"},
+    "look deconv": {"--count": "--top"},
+    "look filters": {"--filters": "--top", "--only": "--unit"},
+    "look gallery": {"-k": "--top", "--units": "--num-units"},
+    "look gradcam": {"--count": "--top"},
+    "look occlusion": {"--target": "--class"},
+    "look segment": {"--top": "--quantile"},
+    "look strongest": {"-k": "--top", "--units": "--unit"},
+    "evaluate": {"--topk": "--top"},
     "report": {"--output": "--out"},
 }
 """Command, or group of commands, to its old options and what they are called now."""
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
+_TRAIN, _MEASURE, _LOOK, _READ, _USE = _PANELS = (
+    "Train",
+    "Measure",
+    "Look inside a trained network",
+    "Read a network: sizes, costs, figures",
+    "Use a trained network",
+)
+
+
+class _InPanels(TyperGroup):
+    """Lists the commands in the order of their panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List them."""
+        commands: dict[str, Any] = dict(self.commands)
+        return sorted(commands, key=lambda name: _PANELS.index(commands[name].rich_help_panel))
+
+
 app = typer.Typer(
     name="striate",
+    cls=_InPanels,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The classic convolutional networks, LeNet-5 to ResNet: train, test and use them on your images.\n\n"
-    "Start with:  [bold]striate train lenet5_modern --data digits[/]",
+    help="Start with:  [bold]striate train lenet5_modern --data digits[/]\n\n"
+    "The classic convolutional networks, LeNet-5 to ResNet: train, test and use them on your images.",
 )
 
 
@@ -72,29 +103,29 @@ def _options(
     pass
 
 
-app.add_typer(nets.app, name="nets")
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare-runs")(compare_runs.compare_runs)
-app.command("calibrate")(calibrate.calibrate)
-app.command("report")(report.report)
-app.add_typer(blend.app, name="blend")
-app.command("predict")(predict.predict)
-app.command("quantize")(quantize.quantize)
-app.command("export")(export.export)
-app.command("serve")(serve.serve)
-app.command("data")(data.data)
-app.command("bench")(bench.bench)
-app.command("anatomy")(anatomy.anatomy)
-app.command("calc")(calc.calc)
-app.command("compare")(compare.compare)
-app.command("draw")(draw.draw)
-app.add_typer(weights.app, name="weights")
-app.add_typer(look.app, name="look")
+app.command("train", rich_help_panel=_TRAIN)(train.train)
+app.command("data", rich_help_panel=_TRAIN)(data.data)
+app.add_typer(blend.app, name="blend", rich_help_panel=_TRAIN)
+app.command("evaluate", rich_help_panel=_MEASURE)(evaluate.evaluate)
+app.command("compare-runs", rich_help_panel=_MEASURE)(compare_runs.compare_runs)
+app.command("calibrate", rich_help_panel=_MEASURE)(calibrate.calibrate)
+app.command("report", rich_help_panel=_MEASURE)(report.report)
+app.add_typer(look.app, name="look", rich_help_panel=_LOOK)
+app.add_typer(nets.app, name="nets", rich_help_panel=_READ)
+app.command("anatomy", rich_help_panel=_READ)(anatomy.anatomy)
+app.command("compare", rich_help_panel=_READ)(compare.compare)
+app.command("calc", rich_help_panel=_READ)(calc.calc)
+app.command("draw", rich_help_panel=_READ)(draw.draw)
+app.add_typer(weights.app, name="weights", rich_help_panel=_READ)
+app.command("predict", rich_help_panel=_USE)(predict.predict)
+app.command("quantize", rich_help_panel=_USE)(quantize.quantize)
+app.command("export", rich_help_panel=_USE)(export.export)
+app.command("serve", rich_help_panel=_USE)(serve.serve)
+app.command("bench", rich_help_panel=_USE)(bench.bench)
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 1 (it failed) or 2 (it was asked for wrongly)."""
+    """Run the command line; exit with 0, 1 (it failed) or 2 (wrong usage)."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:  # accepted anywhere, also behind the command
@@ -106,8 +137,7 @@ def main() -> None:
         code = app(args=_in_new_names(arguments), prog_name="striate", standalone_mode=False) or 0
         if code == _INTERRUPTED:
             training = "train" in arguments[:2]
-            more = "; a training that had begun goes on with: striate train --resume RUN" if training else ""
-            print_error(f"interrupted{more}")
+            print_error("interrupted" + ("; to continue: striate train --resume RUN" if training else ""))
         sys.exit(1 if code == _INTERRUPTED else code)
     except BrokenPipeError:
         sys.stderr.close()
@@ -118,12 +148,12 @@ def main() -> None:
             sys.exit(2)
         if debug:
             raise
-        print_error(_in_one_line(error))
+        print_error(in_options(_in_one_line(error), _command(arguments)))
         sys.exit(error.exit_code if isinstance(error, StriateError) else 1)
 
 
 def _in_new_names(arguments: list[str]) -> list[str]:
-    """Rename old options, those after a ``--`` apart."""
+    """Rename old options, except after ``--``."""
     words = [word for word in arguments if not word.startswith("-")]
     renamed = {old: new for n in (1, 2) for old, new in OLD_NAMES.get(" ".join(words[:n]), {}).items()}
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -134,21 +164,34 @@ def _in_new_names(arguments: list[str]) -> list[str]:
     return found + arguments[end:]
 
 
+def _command(arguments: list[str]) -> Any:
+    """Return the command that a command line names, or the group where it names none."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        if not word.startswith("-"):
+            found = getattr(command, "commands", {}).get(word)
+            if found is None:
+                break
+            command = found
+    return command
+
+
 def _print_usage_error(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
-    else:
-        print_error(f"{error.format_message()} (--help shows what there is)")
+        return
+    message = error.format_message().replace("Value error, ", "").rstrip(".?")
+    message = re.sub(r" \(Possible options: (.*)\)$", r": did you mean \1", message)
+    where = error.ctx.command_path if error.ctx else "striate"
+    print_error(f"{message.replace('. Did you', ': did you')}; see {where} --help")
 
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, StriateError):
-        return in_options(str(error))
+        return str(error)
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if out_of_memory or "can't allocate memory" in str(error):
-        return (
-            "out of memory: use smaller batches (--set batch_images=32), a smaller network or smaller images"
-        )
+        return "out of memory: use smaller batches (`batch_images=32`), a smaller network or smaller images"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"can't write ({error.strerror}): free some space"
     return f"unexpected {type(error).__name__}: {error}; this is a bug in striate, --debug shows where"

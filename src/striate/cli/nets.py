@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from striate.cli.options import JsonOption
 from striate.cli.show import Listener, out
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ app = typer.Typer(invoke_without_command=True)
 @app.callback()
 def nets(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """List the networks: year, input, parameters, multiply-accumulates, published error; or show one.
+    """List the networks: year, input, parameters, MACs, published error; or show one.
 
     Example:  [bold]striate nets[/]
 
@@ -55,20 +56,20 @@ def nets(
     out.print(table)
     out.print(
         "[dim]Parameters as used at test time. 1 MAC = 2 FLOP; convolutions and fully connected layers, one"
-        " image.\nTwo errors are top-1 / top-5 on ILSVRC. Each one's protocol, and departures from the paper:"
+        " image.\nTwo errors are top-1 / top-5 on ILSVRC. Their protocol, and departures from the paper:"
         " striate nets show NAME[/]"
     )
 
 
 @app.command("show")
 def show(
-    name: Annotated[
-        str, typer.Argument(metavar="NET", help="Name of a network, or a .net file (docs/notation.md).")
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="Name of a network, or a .net file (docs/notation.md).")
     ],
     notation: Annotated[
-        bool, typer.Option("--notation", help="Print the network in the lectures' notation instead.")
+        bool, typer.Option("--notation", help="Print only the network in the lectures' notation.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show one network: paper, size, published error, departures from the paper, layers.
 
@@ -78,7 +79,7 @@ def show(
     """
     from striate.nets import as_notation, describe, find
 
-    entry = find(name)
+    entry = find(network)
     if notation:
         print(as_notation(entry.reference), end="")
         return

@@ -23,14 +23,23 @@ NETWORK_HELP = (
     "A network: a bundle or run folder, a name (`striate nets`), a .net file, or module:factory, a function"
     " of your own that returns a torch.nn.Module."
 )
+UNTRAINED_HELP = (
+    "Name of a network (`striate nets`), a .net file, or module:factory, a function of your own that returns"
+    " a torch.nn.Module."
+)
+DATA_HELP = (
+    "Labelled images: digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a .tar,"
+    " .tar.gz or .zip of one, or a .csv or .jsonl list."
+)
 BUNDLE_HELP = "A bundle (.safetensors) or a run folder."
 
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
+UntrainedArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=UNTRAINED_HELP)]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HELP)]
 BundlesArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BUNDLE...", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
+        metavar="BUNDLE", help="Bundles (.safetensors), run folders or predictions files (.csv, .parquet)."
     ),
 ]
 
@@ -39,8 +48,7 @@ DataOption = Annotated[
     typer.Option(
         *DATA,
         metavar="DATA",
-        help="Labelled images: digits, mnist, fashion-mnist, cifar10, cifar100, a folder of class folders, a"
-        " .tar, .tar.gz or .zip of one, or a .csv or .jsonl list. Repeatable.",
+        help=f"{DATA_HELP} Repeatable.",
     ),
 ]
 RequiredDataOption = Annotated[
@@ -136,6 +144,7 @@ _OPTION_OF = {
     "arguments": "arg",
     "net_arguments": "arg",
     "settings": "set",
+    "input_shape": "input",
     "batch_images": "batch",
     "checkpoint_s": "checkpoint-seconds",
     "target": "class",
@@ -163,16 +172,16 @@ def in_options(message: str, command: Any = None) -> str:
 
     def in_words(found: re.Match[str]) -> str:
         name, value = found.group(1), found.group(2)
-        value = None if value is None or value == "True" else value.strip("\"'")
         word = _word_for(name, value, known)
         if word is None:
             return found.group(0)
-        if word == "--set":
-            word = f"--set {name}"
-            return word if value is None else f"{word}={value}"
-        if value == "False":
-            return word.replace("--", "--no-", 1)
-        return word if value is None else f"{word} {value}"
+        if value is None:
+            return word
+        if word.startswith("--set "):
+            return f"{word}={value}"
+        if value in ("True", "False"):
+            return word if value == "True" else word.replace("--", "--no-", 1)
+        return word + " " + value.strip("\"'")
 
     message = _RESUME.sub(lambda found: f"`striate train --resume {shlex.quote(found.group(2))}`", message)
     return _ARGUMENT.sub(in_words, message)
@@ -190,12 +199,12 @@ def _words_of(command: Any) -> dict[str, str]:
 
 
 def _word_for(name: str, value: str | None, known: dict[str, str] | None) -> str | None:
+    """Return what is typed for an argument, without its value; None where there is nothing to type."""
     from striate.recipes.recipe import FIELDS
 
-    names = [_OPTION_OF.get(name, name), name, _UNIT.sub("", name)]
-    names = [one.replace("_", "-") for one in names]
+    names = [one.replace("_", "-") for one in (_OPTION_OF.get(name, name), name, _UNIT.sub("", name))]
     if known is None:
-        is_set = name in FIELDS and name != "epochs" and value is not None
-        return "--set" if is_set else f"--{names[0] if name in _OPTION_OF else names[-1]}"
+        is_field = name in FIELDS and name != "epochs" and value is not None
+        return f"--set {name}" if is_field else f"--{names[0] if name in _OPTION_OF else names[-1]}"
     found = next((known[one] for one in names if one in known), None)
-    return known.get("set") if found is None and name in FIELDS else found
+    return f"--set {name}" if found is None and name in FIELDS and "set" in known else found

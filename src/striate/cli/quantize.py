@@ -78,8 +78,8 @@ def _print(made: "QuantizeResult", max_drop: float) -> None:
     for heading in ("", made.measure, "95% interval"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, correct in (
-        ("fp32", found.both_right + found.only_a),
-        ("int8", found.both_right + found.only_b),
+        ("fp32", found.both_correct + found.only_a),
+        ("int8", found.both_correct + found.only_b),
     ):
         interval = wilson(correct, num)
         spread = f"{percent(interval.low, num)} to {percent(interval.high, num)}"

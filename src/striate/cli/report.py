@@ -8,7 +8,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from striate.cli.options import OUT
+from striate.cli.options import (
+    OUT,
+    BatchOption,
+    BundlesArgument,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    SplitOption,
+)
 from striate.cli.show import Listener, out, percent
 
 if TYPE_CHECKING:
@@ -16,28 +25,22 @@ if TYPE_CHECKING:
 
 
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Run folders, bundles (.safetensors) or predictions files (.csv, .parquet); several are"
-            " compared with the first."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(*OUT, help="The page, ending in .html.")] = Path("report.html"),
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", "-d", help="Labelled images to test on. Default: those of the run folder."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="auto, train, val, test or all.")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print what the page compares as JSON.")] = False,
+    bundles: BundlesArgument,
+    output: Annotated[Path, typer.Option(*OUT, metavar="FILE", help="The page to write (.html).")] = Path(
+        "report.html"
+    ),
+    data: DataOption = None,
+    split: SplitOption = "auto",
+    batch: BatchOption = None,
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
-    """Make a page of one run, or of several side by side: one file for a screen, a phone or paper.
+    """Write a page about one run, or about several side by side.
 
-    Curves, classes, confusions, calibration, mistakes, labels that may be wrong; several runs with paired
-    differences. The runs are tested again on their own held-out images.
+    Curves, classes, confusions, calibration, mistakes, suspect labels; several
+    runs are compared with the first by paired differences. Each run is tested
+    again: on the images given, or on those that its training held out.
 
     Example:  [bold]striate report runs/a runs/b -o report.html[/]
     """
@@ -45,19 +48,19 @@ def report(
 
     with Listener() as listener:
         result = write_report(
-            runs,
+            bundles,
             output,
-            data=data or None,
-            split=split,  # type: ignore[arg-type]
-            batch_images=batch,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,  # type: ignore[arg-type]
+            data=data,
+            split=split,
+            batch_images=128 if batch is None else batch,
+            precision=precision,
+            device=device,
             progress=listener,
         )
     if json:
         record = {
             "page": str(result.page),
-            "runs": [_record(path, run) for path, run in zip(runs, result.runs, strict=True)],
+            "runs": [_record(path, run) for path, run in zip(bundles, result.runs, strict=True)],
         }
         print(json_module.dumps(record, indent=2, ensure_ascii=False))
         return

@@ -1,10 +1,12 @@
 """Scores as tables on the terminal and as rows of a CSV file: classes, confusions, imbalance, suspects."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
+
+from striate.core.choices import ClassOrder
 
 if TYPE_CHECKING:
     from striate.metrics.by_class import ClassScore
@@ -12,14 +14,12 @@ if TYPE_CHECKING:
     from striate.metrics.scores import Scores
     from striate.metrics.suspects import Suspect
 
-Order = Literal["class", "hardest"]
-
 _MANY_CLASSES = 30
-_SHOWN_ENDS = 10  # of many classes, so many from each end
+_SHOWN_ENDS = 10  # of many classes, this many from each end
 
 
-def class_table(scores: "Scores", *, order: Order = "class", all_classes: bool = False) -> Table:
-    """Lay out how each class fares, with the macro and weighted averages below.
+def class_table(scores: "Scores", *, order: ClassOrder = "class", all_classes: bool = False) -> Table:
+    """Lay out the rates of each class, with the macro and weighted averages below.
 
     Args:
         scores: of images with one label each.
@@ -29,7 +29,7 @@ def class_table(scores: "Scores", *, order: Order = "class", all_classes: bool =
             first.
 
     Returns:
-        A table of fractions as percent; ``-`` is a rate that is undefined.
+        A table of fractions as percent; ``-`` is an undefined rate.
     """
     table = _new_table("class", "images", "recall", "95% interval", "precision", "F1")
     for entry in _chosen(scores, order, all_classes):
@@ -92,7 +92,7 @@ def class_rows(scores: "Scores | MultiLabelScores") -> list[dict[str, str | int 
 
 
 def confusion_pairs(scores: "Scores", n: int) -> Table:
-    """Lay out the ``n`` commonest mistakes: which class was called what, how often.
+    """Lay out the ``n`` commonest mistakes: which class was predicted as which, how often.
 
     Args:
         scores: of images with one label each.
@@ -111,7 +111,7 @@ def confusion_pairs(scores: "Scores", n: int) -> Table:
 
 
 def imbalance_line(scores: "Scores | MultiLabelScores") -> Text:
-    """Say in a sentence or two how many images the classes have, and what always naming one would reach."""
+    """Say how many images the classes have, and the accuracy of always predicting the largest."""
     from striate.metrics.scores import Scores
 
     if not any(entry.num_images for entry in scores.per_class):
@@ -130,12 +130,12 @@ def imbalance_line(scores: "Scores | MultiLabelScores") -> Text:
     if found.num_empty:
         words += f" {_classes(found.num_empty)} without images."
     if isinstance(scores, Scores) and found.num_classes > 1:
-        words += f" Always naming the largest would be right on {found.majority_share:.1%}."
+        words += f" Always naming the largest would be correct on {found.majority_share:.1%}."
     return Text(words)
 
 
 def multilabel_table(
-    scores: "MultiLabelScores", *, order: Order = "class", all_classes: bool = False
+    scores: "MultiLabelScores", *, order: ClassOrder = "class", all_classes: bool = False
 ) -> Table:
     """Lay out how each label fares where an image may carry several.
 
@@ -151,12 +151,12 @@ def multilabel_table(
     """
     table = _new_table("class", "images", "average\nprecision", "threshold", "recall", "precision", "F1")
     entries = _chosen(scores, order, all_classes)
-    place = {id(entry): k for k, entry in enumerate(scores.per_class)}
+    index = {id(entry): k for k, entry in enumerate(scores.per_class)}
     for entry in entries:
         if isinstance(entry, int):
             table.add_row(Text(f"... {entry:,} more", style="dim"))
             continue
-        k = place[id(entry)]
+        k = index[id(entry)]
         table.add_row(
             shown(entry.name),
             f"{entry.num_images:,}",
@@ -175,7 +175,7 @@ def multilabel_table(
 
 
 def suspects_table(suspects: Sequence["Suspect"], classes: Sequence[str]) -> Table:
-    """Lay out images to look at: label, what the network would call them, and how sure it is.
+    """Lay out images to look at: label, suggested class, and their probabilities.
 
     Args:
         suspects: of ``striate.metrics.suspects``.
@@ -197,22 +197,24 @@ def suspects_table(suspects: Sequence["Suspect"], classes: Sequence[str]) -> Tab
 
 
 def shown(name: str) -> Text:
-    r"""Write any name so that it can't command the terminal; control characters become escapes."""
+    r"""Write a name so that it can't control the terminal: control characters become escapes."""
     return Text("".join(one if one.isprintable() else ascii(one)[1:-1] for one in name))
 
 
 def _new_table(*headings: str, left: int = 1) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, heading in enumerate(headings):
-        if place < left:
+    for k, heading in enumerate(headings):
+        if k < left:
             table.add_column(heading, overflow="fold")
         else:
             table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
-def _chosen(scores: "Scores | MultiLabelScores", order: Order, all_classes: bool) -> list["ClassScore | int"]:
-    """Return the entries to show; a number stands for so many that are left out."""
+def _chosen(
+    scores: "Scores | MultiLabelScores", order: ClassOrder, all_classes: bool
+) -> list["ClassScore | int"]:
+    """Return the entries to show; a number stands for that many left out."""
     everything: list[ClassScore | int] = [*scores.per_class]
     many = len(everything) > _MANY_CLASSES and not all_classes
     if order == "class" and not many:

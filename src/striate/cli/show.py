@@ -1,4 +1,4 @@
-"""How the command line draws progress and prints errors."""
+"""How the command line shows progress and prints errors."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
+from striate.cli.options import in_options
 from striate.core.text import printable
 
 
@@ -31,15 +32,15 @@ class _Terminal(Console):
 out = _Terminal()
 err = _Terminal(stderr=True)
 
-_EPOCH_LINES = 30  # of a long training only every second, third ... epoch gets a line
+_EPOCH_LINES = 30  # at most; a longer training prints every second, third ... epoch
 _WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
 
 
 class Listener:
-    """A ``Progress`` that draws bars on a terminal and, elsewhere, prints lines for the epochs.
+    """A ``Progress`` that draws bars on a terminal and prints a line for each epoch.
 
-    Everything goes to the error stream, so that results can be piped. A stage appears after half a second:
-    short ones are never seen.
+    Everything goes to the error stream, so that results can be piped. A stage appears after half a second;
+    shorter ones are never shown.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Listener:
             disable=not err.is_terminal,
         )
         self._tasks: dict[str, Any] = {}
-        self._begun: dict[str, float] = {}
+        self._started: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Draw."""
@@ -66,10 +67,10 @@ class Listener:
             err.print(f"epoch {done:>{width}}/{total}  {note}", highlight=False)
             return
         if stage == "note":
-            err.print(f"[yellow]{escape(note)}[/]", highlight=False)
+            err.print(f"[yellow]{escape(in_options(note))}[/]", highlight=False)
             return
         now = time.monotonic()
-        if now - self._begun.setdefault(stage, now) < 0.5:
+        if now - self._started.setdefault(stage, now) < 0.5:
             return
         if stage not in self._tasks:
             words = _WORDS.get(stage, stage)
@@ -77,7 +78,7 @@ class Listener:
         self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
         if total is not None and done >= total:
             self._bars.remove_task(self._tasks.pop(stage))
-            del self._begun[stage]
+            del self._started[stage]
 
     def __enter__(self) -> "Listener":
         """Start drawing."""
@@ -108,5 +109,5 @@ def print_json(value: object) -> None:
 
 
 def percent(rate: float, num_images: int) -> str:
-    """Write a rate with as many decimals as so many images can carry."""
+    """Write a rate with as many decimals as the number of images supports."""
     return f"{rate:.2%}" if num_images >= 1000 else f"{rate:.1%}"

@@ -1,8 +1,9 @@
 """Images in an archive (tar, compressed tar, zip), read in place: nothing is extracted to a named file.
 
-What an archive may do is bounded: no member may lie outside it (``../x``, ``/x``), links and devices are
-passed over, and sizes and counts have limits. A ``.tar`` is read by offset. A compressed one is decompressed
-once into an anonymous temporary file. A ``.zip`` is read member by member.
+What an archive may do is bounded: no member may lie outside it (``../x``, ``/x``), links count only where
+they lead to a file in the archive, devices are passed over, and sizes and counts have limits. A ``.tar`` is
+read by offset. A compressed one is decompressed once into an anonymous temporary file. A ``.zip`` is read
+member by member.
 """
 
 import bz2
@@ -14,7 +15,7 @@ import threading
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISLNK
@@ -41,14 +42,19 @@ class Archive:
     """An open archive.
 
     Attributes:
-        names: each regular file's path, with ``/`` between its parts and no ``.`` or empty parts.
+        names: each regular file's path, with ``/`` between its parts and no ``.`` or empty parts. A link to a
+            file in the archive counts as that file under its own name.
         read: takes an index into ``names`` and a number of bytes, and returns that much of the file's
             beginning; None for all of it. May be called from many threads at once.
+        identity: takes an index into ``names``; equal for two links to one file.
+        empty: folders without anything in them.
         notes: what was passed over.
     """
 
     names: list[str]
     read: Callable[[int, int | None], bytes]
+    identity: Callable[[int], Hashable | None]
+    empty: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -64,7 +70,7 @@ def open_archive_source(path: Path, *, name: str, progress: Progress = silent) -
     Args:
         path: an existing archive.
         name: the source, for messages.
-        progress: told how far a compressed tar is unpacked, in bytes.
+        progress: called with the bytes of a compressed tar unpacked so far.
 
     Raises:
         DataError: the archive is damaged, hostile, too large, or not laid out in class folders.
@@ -76,7 +82,9 @@ def open_archive_source(path: Path, *, name: str, progress: Progress = silent) -
         names,
         head=lambda at: archive.read(at, 64),
         fetch=lambda at: archive.read(at, None),
+        identity=archive.identity,
         in_archive=True,
+        empty=archive.empty,
         notes=archive.notes,
     )
 
@@ -157,7 +165,7 @@ def _refuse_bomb(unpacked_bytes: int, packed_bytes: int, name: str) -> None:
 
 
 class _RandomAccess:
-    """A file that many threads read by offset; closed when nobody holds it any more."""
+    """A file that many threads read by offset; closed with its last reader."""
 
     __slots__ = ("__weakref__", "_descriptor", "_lock", "bytes")
 
@@ -186,10 +194,13 @@ _MAX_HEADER_EXTENSION = 2**20  # a long name or a pax header
 
 def _open_tar(file: _RandomAccess, name: str) -> Archive:
     places: dict[str, tuple[int, int]] = {}
+    links: dict[str, str] = {}
+    folders: set[str] = set()
     skipped = {"link": 0, "device": 0, "sparse file": 0}
     repeated = 0
     offset = 0
     long_name: str | None = None
+    long_link: str | None = None
     pax: dict[str, str] = {}
     members = 0
     while offset < file.bytes:
@@ -207,11 +218,13 @@ def _open_tar(file: _RandomAccess, name: str) -> Archive:
             extension = file.read(start, size)
             if kind == ord("L"):
                 long_name = _text(extension.split(b"\0", 1)[0])
+            elif kind == ord("K"):
+                long_link = _text(extension.split(b"\0", 1)[0])
             elif kind == ord("x"):
                 pax = _pax(extension, offset, name)
         else:
-            if pax.get("size", "").isdigit():
-                size = int(pax["size"])
+            if "size" in pax:
+                size = _pax_size(pax["size"], offset, name)
             members += 1
             if members > MAX_MEMBERS:
                 raise DataError(
@@ -220,7 +233,12 @@ def _open_tar(file: _RandomAccess, name: str) -> Archive:
             path = pax.get("path") or long_name or _tar_name(header)
             if kind in _LINKS:
                 size = 0
-                skipped["link"] += 1
+                target = pax.get("linkpath") or long_link or _text(header[157:257].split(b"\0", 1)[0])
+                inside = _inside(path, name)
+                if kind == ord("2"):  # a symbolic link is relative to its own folder
+                    target = os.path.normpath(os.path.join(os.path.dirname(inside), target))
+                places.pop(inside, None)
+                links[inside] = os.path.normpath(target)
             elif kind in _DEVICES:
                 size = 0
                 skipped["device"] += 1
@@ -231,15 +249,17 @@ def _open_tar(file: _RandomAccess, name: str) -> Archive:
             elif kind in _REGULAR and not path.endswith("/"):
                 inside = _inside(path, name)
                 repeated += inside in places
+                links.pop(inside, None)
                 places[inside] = (start, size)
             else:
-                _inside(path, name, folder=True)
-            long_name, pax = None, {}
+                folders.add(_inside(path, name, folder=True))
+            long_name, long_link, pax = None, None, {}
         if start + size > file.bytes:
             raise DataError(f"{name}: {_DAMAGED} (cut off at byte {file.bytes:,})")
         offset = start + -(-size // _BLOCK) * _BLOCK
     else:
         raise DataError(f"{name}: {_DAMAGED} (cut off at byte {file.bytes:,}, it has no end mark)")
+    skipped["link"] = _follow(links, places)
     notes = [f"{counted(count, kind)} in the archive left out" for kind, count in skipped.items() if count]
     if repeated:
         notes.append(f"{counted(repeated, 'member')} left out that a later member of the same name replaces")
@@ -256,7 +276,38 @@ def _open_tar(file: _RandomAccess, name: str) -> Archive:
             raise BrokenImageError(printable(names[at]), "can't be read: the archive became shorter")
         return data
 
-    return Archive(names, read, tuple(notes))
+    return Archive(names, read, lambda at: spans[at], _empty_folders(folders, names), tuple(notes))
+
+
+def _follow(links: dict[str, str], places: dict[str, tuple[int, int]]) -> int:
+    """Give links to files in the archive the place of that file; return how many lead nowhere."""
+    left = 0
+    for path in links:
+        target, steps = links[path], 0
+        while target in links and steps < 40:
+            target, steps = links[target], steps + 1
+        if target in places:
+            places[path] = places[target]
+        else:
+            left += 1
+    return left
+
+
+def _empty_folders(folders: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    """List the folders with nothing below them."""
+    full = {""}
+    for name in (*names, *folders):
+        parent = name.rpartition("/")[0]
+        while parent not in full:
+            full.add(parent)
+            parent = parent.rpartition("/")[0]
+    return tuple(sorted(folder for folder in folders if folder not in full))
+
+
+def _pax_size(text: str, offset: int, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise DataError(f"{name}: {_DAMAGED} (bad size in the pax header at byte {offset:,})")
+    return int(text)
 
 
 def _tar_size(header: bytes, offset: int, name: str) -> int:
@@ -333,10 +384,12 @@ def _open_zip(path: Path, name: str) -> Archive:
         )
     _refuse_bomb(sum(info.file_size for info in infos), path.stat().st_size, name)
     members: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()
     links = 0
     for info in infos:
-        inside = _inside(info.filename.replace("\\", "/"), name, folder=info.is_dir())
+        inside = _inside(_zip_name(info).replace("\\", "/"), name, folder=info.is_dir())
         if info.is_dir():
+            folders.add(inside)
             continue
         if S_ISLNK(info.external_attr >> 16):
             links += 1
@@ -369,7 +422,32 @@ def _open_zip(path: Path, name: str) -> Archive:
                 printable(names[at]), f"damaged in the archive: {_brief(error)}"
             ) from error
 
-    return Archive(names, read, (f"{counted(links, 'link')} in the archive left out",) if links else ())
+    notes = (f"{counted(links, 'link')} in the archive left out",) if links else ()
+    return Archive(names, read, lambda at: None, _empty_folders(folders, names), notes)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return a member's path: UTF-8 where it is that, whatever the flag says.
+
+    Info-ZIP on Unix writes UTF-8 without setting bit 11, and may add the name in an extra field (0x7075).
+    Other bytes are code page 437, as the format's specification (APPNOTE 6.3.10, appendix D) has it.
+    """
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return info.filename
+    extra = info.extra
+    while len(extra) >= 4:
+        tag, length = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if tag == 0x7075 and len(field) > 5 and int.from_bytes(field[1:5], "little") == zlib.crc32(raw):
+            raw = field[5:]
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return info.filename
 
 
 def _brief(error: BaseException) -> str:

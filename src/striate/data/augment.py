@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.core.random import normal, uniform
-from striate.data.picture import Picture
+from striate.data.pixels import ImageOrPixels
 from striate.data.preprocess import Preprocessing, in_channels, resize
 
 CropFill = Literal["mean", "edge"]
@@ -133,10 +133,10 @@ def draw_area(area: tuple[float, float], seed: int, epoch: int, index: int) -> R
 
 
 def resized_crop(
-    picture: Picture, area: RandomArea, preprocessing: Preprocessing, mirrored: bool
+    image: ImageOrPixels, area: RandomArea, preprocessing: Preprocessing, mirrored: bool
 ) -> NDArray[np.uint8]:
     """Cut the drawn area out of an image and resize it to the network's input; ``H x W x C`` uint8."""
-    pixels = in_channels(picture, preprocessing.channels)
+    pixels = in_channels(image, preprocessing.channels)
     left, top, right, bottom = area.box(pixels.shape[1], pixels.shape[0])
     size = (preprocessing.height_px, preprocessing.width_px)
     cut = resize(pixels[top:bottom, left:right], *size, preprocessing.interpolation)

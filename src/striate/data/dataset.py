@@ -12,7 +12,7 @@ from PIL import Image
 from striate.core.errors import DataError
 from striate.core.progress import Progress, silent
 from striate.data.decode import decode_sized
-from striate.data.picture import as_image
+from striate.data.pixels import as_image
 from striate.data.preprocess import Preprocessing, decode_side_px, to_pixels
 from striate.data.scan import Scan, scan
 from striate.data.sources import Source, open_source
@@ -34,7 +34,7 @@ class Dataset:
         fingerprint: 32 hex digits that depend on every image's content, label and split, not on file names.
         store: the *u8* canvases of all good images, or None when they are decoded anew each time.
         canvas: the geometry that the store holds.
-        notes: what was done about images that stood in several splits.
+        notes: what was done about images that are in several splits.
     """
 
     source: Source
@@ -154,7 +154,7 @@ def open_dataset(
         test_fraction: share of all images to hold out where the source has no splits at all.
         keep: keep decoded canvases for the epochs to come.
         strict: a broken image is an error.
-        progress: is told how many images are read.
+        progress: called with the number of images read.
 
     Raises:
         DataError: nothing usable is left, or ``strict`` and an image is broken.
@@ -172,7 +172,7 @@ def open_dataset(
         first = seen.broken[0]
         raise DataError(
             f"{len(seen.broken)} of {num} images can't be decoded, first {first.file} ({first.reason}):"
-            " mend or remove them, or leave out --strict to skip them"
+            " fix or remove them, or leave `strict` out to skip them"
         )
     good = np.ones(num, bool)
     good[[b.index for b in seen.broken]] = False
@@ -201,7 +201,7 @@ def _without_leaks(splits: Splits, seen: Scan) -> tuple[Splits, tuple[str, ...]]
     for name, leaks in (("training", in_later), ("validation", in_test)):
         if leaks.any():
             notes.append(
-                f"{int(leaks.sum()):,} {name} images were left out: equal ones stand in a later split"
+                f"{int(leaks.sum()):,} {name} images were left out: equal ones are in a later split"
                 " (striate data names them)."
             )
     return replace(splits, train=train[~in_later], val=val[~in_test]), tuple(notes)
@@ -210,8 +210,8 @@ def _without_leaks(splits: Splits, seen: Scan) -> tuple[Splits, tuple[str, ...]]
 def _fingerprint(source: Source, seen: Scan, splits: Splits, good: NDArray[np.bool_]) -> str:
     """Hash the sorted (content, label, split) records, so that names and order do not matter."""
     split_of = np.full(len(good), 255, np.uint8)
-    for code, members in enumerate((splits.train, splits.val, splits.test)):
-        split_of[members] = code
+    for code, indices in enumerate((splits.train, splits.val, splits.test)):
+        split_of[indices] = code
     labels = np.ascontiguousarray(source.labels.reshape(len(good), -1).astype(np.float32)).view(np.uint8)
     digests = np.ascontiguousarray(seen.digests).view(np.uint8).reshape(len(good), -1)
     records = np.concatenate([digests, labels.reshape(len(good), -1), split_of[:, None]], axis=1)[good]
@@ -238,16 +238,16 @@ class ColourStatistics:
     num_images: int
 
 
-def colour_statistics(dataset: Dataset, members: NDArray[np.int64]) -> ColourStatistics:
+def colour_statistics(dataset: Dataset, indices: NDArray[np.int64]) -> ColourStatistics:
     """Measure the colours of up to 5,000 of the given images, those whose content hash comes first.
 
     Raises:
-        DataError: ``members`` is empty.
+        DataError: ``indices`` is empty.
     """
-    if not len(members):
+    if not len(indices):
         raise DataError(f"{dataset.source.name}: expected training images, got none; is it a test set?")
     digests = np.ascontiguousarray(dataset.scan.digests).view(np.uint8).reshape(len(dataset.source.files), -1)
-    chosen = np.sort(members[np.lexsort(digests[members].T[::-1])[:_STATISTICS_IMAGES]])
+    chosen = np.sort(indices[np.lexsort(digests[indices].T[::-1])[:_STATISTICS_IMAGES]])
     channels = dataset.canvas.channels
     total, products, count = np.zeros(channels), np.zeros((channels, channels)), 0
     for index in chosen.tolist():

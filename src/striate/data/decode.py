@@ -1,4 +1,4 @@
-"""Decoding one image file: bytes in, an upright 8-bit picture out, or one line that says why not.
+"""Decoding one image file: bytes in, an upright 8-bit image out, or one line that says why not.
 
 Every choice that changes pixels is made here, once:
 
@@ -7,9 +7,12 @@ Every choice that changes pixels is made here, once:
   broken profile is ignored.
 - *grey* stays one channel (mode ``"L"``) when the file itself is grey; a colour file that happens to look
   grey stays RGB.
-- *16 bits*: grey is divided by 257 and rounded, so that 65535 becomes 255. 32-bit integers within 0..65535
-  are treated the same; floats within 0..1 are multiplied by 255, within 0..255 rounded, within 0..65535
-  divided by 257; anything else is stretched so that its minimum becomes 0 and its maximum 255.
+- *more than 8 bits*: grey is brought from the range of its type to 0..255 and rounded: 16 bits are divided
+  by 257, 12 bits by 4095 / 255. Where the file says its range (a TIFF's MaxSampleValue) or the
+  caller does (``levels``), that range becomes 0..255 and values beyond it are clipped. 32-bit integers within
+  0..65535 are treated as 16 bits; floats within 0..1 are multiplied by 255, within 0..255 rounded, within
+  0..65535 divided by 257; anything else is stretched so that its minimum becomes 0 and its maximum 255. A
+  TIFF whose zero is white is inverted. Signed 8-bit samples are refused: their meaning can't be told.
 - *transparency* is laid over white.
 - *several frames or pages*: the first.
 """
@@ -19,6 +22,8 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from types import TracebackType
@@ -50,26 +55,49 @@ from PIL import (  # the plugins register themselves when they are imported
 
 from striate.core.errors import BrokenImageError
 from striate.data.file_format import image_format, why_not_an_image
-from striate.data.jpeg import decode_jpeg
+from striate.data.grey_levels import deep_grey, unsupported_samples
+from striate.data.jpeg import decode_jpeg, jpeg_scale
 from striate.data.libtiff import silence_libtiff
-from striate.data.picture import as_image, as_pixels
+from striate.data.pixels import STRIP_PIXELS, as_image, as_pixels, strips
 
 silence_libtiff()
 
 MAX_PIXELS: Final = 90_000_000
-"""The default limit on the pixels of one image, checked against its header before anything is decoded."""
+"""The default limit on the decoded pixels of one image, checked against its header."""
+
+DECODE_BYTES: Final = 480 * 2**20
+"""The most memory that decoding takes at a time, in all threads together."""
+
+_IN_PILLOW = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2}  # bytes a pixel; 4 in all other modes
+_GREY_MODES = frozenset({"1", "L", "I", "F", "I;16", "I;16B"})
+_IN_DECODER = {"WEBP": 10, "AVIF": 4, "GIF": 4, "JPEG2000": 8}  # bytes a pixel, measured
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+
+
+class _Memory:
+    """Memory that threads take in turn: a large image waits until others are done, small ones pass."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._free = most_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, wanted: int) -> Iterator[None]:
+        """Hold some bytes, at most all there are, for the length of the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+_memory = _Memory(DECODE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +108,13 @@ class Decoded:
         pixels: ``H x W x C`` uint8, upright, C being 3 (RGB) or 1 (grey).
         full_height_px: height of the upright image before any scaled decoding.
         full_width_px: width of the upright image before any scaled decoding.
+        levels: smallest and largest value in the file, of grey with more than 8 bits; else None.
     """
 
     pixels: NDArray[np.uint8]
     full_height_px: int
     full_width_px: int
+    levels: tuple[float, float] | None = None
 
 
 def decode(
@@ -98,8 +128,9 @@ def decode(
             signature.
         min_side_px: the shorter side that is wanted, at least 1 px. A JPEG may then be decoded at 1/2, 1/4 or
             1/8 of its size, as long as its shorter side stays at least this long. None: full size.
-        max_pixels: the largest width x height that is decoded. Pillow's own limit, twice
-            ``Image.MAX_IMAGE_PIXELS`` (179 million), stays in force as well.
+        max_pixels: the largest width x height that is decoded, after a JPEG's scaling. For other formats
+            Pillow's own limit, twice ``Image.MAX_IMAGE_PIXELS`` (179 million), stays in force as well, and
+            what would take more than ``DECODE_BYTES`` is refused.
 
     Returns:
         An upright image of mode ``"RGB"`` or ``"L"``, 8 bits a channel (see the module docstring).
@@ -111,9 +142,21 @@ def decode(
 
 
 def decode_sized(
-    data: bytes, *, file: str, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    *,
+    file: str,
+    min_side_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    levels: tuple[float, float] | None = None,
 ) -> Decoded:
-    """Decode one image file as ``decode`` does, to pixels, and tell its full size as well.
+    """Decode one image file as ``decode`` does, to pixels, and return its full size as well.
+
+    Args:
+        data: as ``decode``.
+        file: as ``decode``.
+        min_side_px: as ``decode``.
+        max_pixels: as ``decode``.
+        levels: values of grey with more than 8 bits that become 0 and 255; None for the file's own range.
 
     Raises:
         BrokenImageError: the file can't be decoded, whatever the reason.
@@ -123,7 +166,7 @@ def decode_sized(
         if kind is None:
             raise BrokenImageError(file, why_not_an_image(data))
         with _Quiet():
-            return _decode(data, kind, file, min_side_px, max_pixels)
+            return _decode(data, kind, file, min_side_px, max_pixels, levels)
     except BrokenImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -131,39 +174,83 @@ def decode_sized(
     except MemoryError as error:
         raise BrokenImageError(file, "too large: memory ran out while decoding it") from error
     except UnidentifiedImageError as error:
+        if kind == "TIFF" and (reason := unsupported_samples(data)):
+            raise BrokenImageError(file, reason) from error
         raise BrokenImageError(file, f"damaged header: begins as {kind} but can't be read as one") from error
     except Exception as error:  # a decoder met with damaged bytes may raise anything
         raise BrokenImageError(file, f"damaged {kind}: {_in_plain_words(error)}") from error
 
 
-def _decode(data: bytes, kind: str, file: str, min_side_px: int | None, max_pixels: int) -> Decoded:
-    with Image.open(BytesIO(data), formats=(kind,)) as opened:
+def _decode(
+    data: bytes,
+    kind: str,
+    file: str,
+    min_side_px: int | None,
+    max_pixels: int,
+    levels: tuple[float, float] | None,
+) -> Decoded:
+    with _open(data, kind) as opened:
         width, height = opened.size
         if width < 1 or height < 1:
             raise BrokenImageError(file, f"has no pixels ({width} x {height})")
-        if width * height > max_pixels:
+        scale = jpeg_scale(opened.size, min_side_px) if kind == "JPEG" else 1
+        num_pixels = -(-width // scale) * -(-height // scale)
+        if num_pixels > max_pixels:
             raise BrokenImageError(
                 file, f"too large to decode safely: {width} x {height} pixels, the limit is {max_pixels:,}"
             )
-        scaled = False
-        fast = decode_jpeg(data, opened, min_side_px) if kind == "JPEG" else None
-        if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
-            scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
-        if fast is None:
-            opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
-        orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
-        turn = _UPRIGHT.get(orientation)
-        if fast is not None and turn is None and _is_srgb(opened):
-            pixels = fast  # as it is: neither turned nor recoloured
-        else:
-            grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
-            image = _to_eight_bits(opened if fast is None else _like(opened, fast), grey_file=grey_file)
-            pixels = as_pixels(image if turn is None else image.transpose(turn))
+        ours = 3 if opened.mode in _GREY_MODES else 4  # the result, and a strip's copies
+        needed = num_pixels * (_IN_PILLOW.get(opened.mode, 4) + _IN_DECODER.get(kind, 0) + ours)
+        if needed > DECODE_BYTES:
+            raise BrokenImageError(
+                file,
+                f"too large: decoding {width} x {height} pixels of {kind} takes about {needed >> 20} MiB, the"
+                f" limit is {DECODE_BYTES >> 20}: save it smaller, or as JPEG",
+            )
+        with _memory.reserved(needed):
+            return _decode_opened(opened, data, kind, file, min_side_px, levels)
+
+
+def _decode_opened(
+    opened: ImageFile.ImageFile,
+    data: bytes,
+    kind: str,
+    file: str,
+    min_side_px: int | None,
+    levels: tuple[float, float] | None,
+) -> Decoded:
+    width, height = opened.size
+    scaled = False
+    fast = decode_jpeg(data, opened, min_side_px) if kind == "JPEG" else None
+    if min_side_px is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
+        scaled = opened.draft(None, (min_side_px, min_side_px)) is not None
+    if fast is None:
+        opened.load()  # before its tags: reading a PNG's tags would load it too, and hide its damage
+    image: Image.Image = opened
+    seen: tuple[float, float] | None = None
+    if opened.mode[0] in "IF" or kind == "TIFF":
+        grey = deep_grey(opened, file, levels)
+        if grey is not None:
+            image, seen = grey
+    orientation = _orientation(opened) if kind != "TIFF" else 1  # Pillow turned a TIFF while it loaded
+    if fast is not None and _is_srgb(opened):
+        pixels = fast  # not recoloured
+    else:
+        grey_file = kind == "PNG" and data[25:26] in (b"\0", b"\4")
+        pixels = _eight_bits(image if fast is None else _like(opened, fast), grey_file)
+    pixels = _upright(pixels, orientation)
     if not scaled:
         height, width = pixels.shape[:2]
     elif orientation in _SIDEWAYS:
         width, height = height, width
-    return Decoded(pixels, height, width)
+    return Decoded(pixels, height, width, seen)
+
+
+def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
+    """Read a file's header. A JPEG may be larger than Pillow opens, for it is decoded at a scale."""
+    if kind == "JPEG":
+        return JpegImagePlugin.JpegImageFile(BytesIO(data))
+    return Image.open(BytesIO(data), formats=(kind,))
 
 
 def _is_srgb(opened: Image.Image) -> bool:
@@ -173,10 +260,10 @@ def _is_srgb(opened: Image.Image) -> bool:
 
 
 def _like(opened: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
-    """Return pixels as a picture that carries the colour profile of the file that they are from."""
-    picture = as_image(pixels)
-    picture.info = opened.info
-    return picture
+    """Return pixels as an image that carries the colour profile of its file."""
+    image = as_image(pixels)
+    image.info = opened.info
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -185,25 +272,44 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged tag block is not a damaged picture
+    except Exception:  # a damaged tag block is not a damaged image
         return 1
     return value if isinstance(value, int) else 1
 
 
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn ``H x W x C`` pixels as their orientation tag (1 to 8) says."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.transpose(1, 0, 2)  # 5; the others are mirror images of it
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
 # -- Colour --------------------------------------------------------------------------------------------------
+
+
+def _eight_bits(image: Image.Image, grey_file: bool) -> NDArray[np.uint8]:
+    """Return an image's pixels, ``H x W x C`` uint8: a large one in strips, for each step takes a copy."""
+    if image.width * image.height <= STRIP_PIXELS:
+        return as_pixels(_to_eight_bits(image, grey_file=grey_file))
+    pixels: NDArray[np.uint8] | None = None
+    for top, part in strips(image):
+        strip = as_pixels(_to_eight_bits(part, grey_file=grey_file))
+        if pixels is None:
+            pixels = np.empty((image.height, image.width, strip.shape[2]), np.uint8)
+        pixels[top : top + len(strip)] = strip
+    assert pixels is not None
+    return pixels
 
 
 def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
     """Turn any mode that Pillow opens into ``"L"`` or ``"RGB"``, over white, in sRGB."""
     profile = image.info.get("icc_profile")
     mode = image.mode
-    if mode in ("L", "RGB") and "transparency" not in image.info:
-        colour, alpha = image, None
-    elif mode.startswith("I;16"):
-        colour, alpha = Image.fromarray(_from_16_bits(np.asarray(image))), None
-    elif mode in ("I", "F"):
-        colour, alpha = Image.fromarray(_from_wide(np.asarray(image))), None
-    elif mode in ("CMYK", "LAB"):
+    if (mode in ("L", "RGB") and "transparency" not in image.info) or mode in ("CMYK", "LAB"):
         colour, alpha = image, None
     elif mode == "1" and "transparency" not in image.info:
         colour, alpha = image.convert("L"), None
@@ -220,27 +326,7 @@ def _to_eight_bits(image: Image.Image, *, grey_file: bool) -> Image.Image:
         white = Image.new(colour.mode, colour.size, "white")
         white.paste(colour, mask=alpha)
         colour = white
-    if isinstance(colour, ImageFile.ImageFile):  # a plain picture, not one that holds on to its file's bytes
-        colour = image.copy()
     return colour
-
-
-def _from_16_bits(values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _from_wide(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scale 32-bit grey to 8 bits by the rule in the module docstring."""
-    wide = values.astype(np.float64)
-    low, high = float(wide.min()), float(wide.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("holds values that are not finite numbers")
-    whole = np.issubdtype(values.dtype, np.integer)
-    if low >= 0 and high <= 65535:
-        scale = 1 / 257 if whole or high > 255 else 1.0 if high > 1 else 255.0
-        return np.floor(wide * scale + 0.5).astype(np.uint8)
-    span = high - low
-    return np.floor((wide - low) * 255 / (span or 1.0) + 0.5).astype(np.uint8)
 
 
 _MAX_TRANSFORMS = 64
@@ -270,7 +356,7 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
             return _transforms[key]
     try:
         made = _make_transform(profile, mode)
-    except Exception:  # a broken profile is ignored: the picture is shown as it is
+    except Exception:  # a broken profile is ignored
         made = _make_transform(None, mode) if mode == "LAB" else None
     with _transforms_lock:
         _transforms[key] = made
@@ -303,7 +389,7 @@ def _in_plain_words(error: Exception) -> str:
     """Say what a decoder complained of."""
     text = _one_line(error)
     if "truncated" in text.lower():
-        return "cut short, the file ends before its picture does"
+        return "cut short, the file ends before its image does"
     if "broken data stream" in text or "decoder error" in text or "unrecognized data stream" in text:
         return "its pixel data can't be read"
     return text
@@ -332,7 +418,7 @@ class _QuietHere:
     """Stands in a warning filter where a message pattern would: matches only in threads that are decoding.
 
     ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that use it undo each
-    other. A filter that asks which thread it is in needs no swapping and hides nobody else's warnings.
+    other. A filter that asks which thread it is in needs no swapping and hides no other thread's warnings.
     """
 
     def __init__(self) -> None:

@@ -66,13 +66,13 @@ def download(
 ) -> Path:
     """Download a file into a folder, unless it is there already.
 
-    Bytes go to ``NAME.part``, which a later call goes on with; a whole file with the right checksum is
+    Bytes go to ``NAME.part``, which a later call continues; a whole file with the right checksum is
     renamed.
 
     Args:
         remote: what to fetch.
         folder: where to put it; made if it does not exist.
-        progress: told bytes received and bytes expected.
+        progress: called with bytes received and bytes expected.
         timeout_s: how long to wait for the server each time.
 
     Returns:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from striate.core.errors import BrokenImageError, UsageError
 from striate.data.archives import is_archive, open_archive
-from striate.data.folders import read_image_file
-from striate.data.source import has_image_extension, printable
+from striate.data.folders import read_head, read_image_file
+from striate.data.source import is_image_name, printable
+from striate.data.walk import is_hidden, walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class Item:
 def find_images(paths: Iterable[str | Path]) -> Iterator[Item]:
     """Find the images of files, folders (with all below them) and archives, in the order given.
 
-    A file that is named is always tried; inside folders and archives only files with an image's extension
-    are.
+    A file that is named is always tried. Inside folders and archives those are taken that ``open_source``
+    takes: with an image's extension, or with the first bytes of an image.
 
     Raises:
         UsageError: a path does not exist.
@@ -50,27 +51,22 @@ def _find_images(paths: Sequence[Path]) -> Iterator[Item]:
 def _in_archive(path: Path) -> Iterator[Item]:
     archive = open_archive(path, name=str(path))
     for index, name in enumerate(archive.names):
-        if has_image_extension(name):
+        parts = name.split("/")
+        if any(map(is_hidden, parts)):
+            continue
+        if is_image_name(parts[-1], partial(archive.read, index, 64)):
             yield Item(printable(f"{path}/{name}"), partial(archive.read, index, None))
 
 
 def _in_folder(folder: Path) -> Iterator[Item]:
-    """Walk a folder one directory at a time, so that a deep tree is never listed whole.
-
-    Pipes and devices are left out: to read one could take for ever. A folder that can't be read is an image
-    that can't be read.
-    """
-    closed: list[OSError] = []
-    for inside, folders, files in os.walk(folder, onerror=closed.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(inside, name)
-            plain = has_image_extension(name) and not name.startswith(".")
-            if plain and (os.path.isfile(path) or not os.path.exists(path)):  # a link to nothing is reported
-                yield _file(path)
-        yield from map(_unreadable, closed)
+    closed: list[Item] = []
+    for inside in walk_files(folder, unreadable=lambda at, error: closed.append(_unreadable(error))):
+        yield from closed
         closed.clear()
-    yield from map(_unreadable, closed)
+        path = os.path.join(folder, inside)
+        if is_image_name(os.path.basename(inside), partial(read_head, path)):
+            yield _file(path)
+    yield from closed
 
 
 def _unreadable(error: OSError) -> Item:

@@ -3,14 +3,18 @@
 import json
 import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.scan import Broken, Scan
+from striate.core.progress import Progress, silent
+from striate.data.scan import Broken, Scan, scan
 from striate.data.source import NO_SPLIT, SPLIT_NAMES, Source, counted
+from striate.data.sources import open_source
 from striate.data.split import content_groups
 
 MAX_LISTED: Final = 100
@@ -18,6 +22,10 @@ MAX_LISTED: Final = 100
 
 _LARGE_IMBALANCE = 10.0
 _ALMOST_ALL = 0.95
+_FEW_IMAGES = 10  # of a class: too few to learn and to measure anything
+_UNUSED_RANGE = 4  # 16-bit files that stay below a quarter of their range hold values of fewer bits
+_SENSORS = (1023, 4095, 16383)  # the largest values of 10, 12 and 14 bits
+_MANY_REPEATED = 0.5  # of all images
 _SAME_KIND = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
@@ -77,6 +85,7 @@ class Inspection:
         num_sizes: how many different sizes there are.
         num_grey: one-channel images.
         num_colour: three-channel images.
+        levels: smallest and largest value of grey with more than 8 bits, or None where there is none.
         extensions: number of files by extension, most common first; empty where the source stores pixels.
         broken: files that can't be decoded, at most ``MAX_LISTED``.
         num_broken: how many there are.
@@ -101,6 +110,7 @@ class Inspection:
     num_sizes: int
     num_grey: int
     num_colour: int
+    levels: tuple[float, float] | None
     extensions: tuple[tuple[str, int], ...]
     broken: tuple[Broken, ...]
     num_broken: int
@@ -118,6 +128,21 @@ class Inspection:
         return json.dumps(asdict(self), indent=1)
 
 
+def inspect_data(data: str | Path | Sequence[str | Path], *, progress: Progress = silent) -> Inspection:
+    """Read labelled images and describe them.
+
+    Args:
+        data: as ``open_source`` takes it.
+        progress: listener.
+
+    Raises:
+        UsageError: nothing of that name.
+        DataError: it can't be read.
+    """
+    source = open_source(data, progress=progress)
+    return inspect(source, scan(source, progress=progress))
+
+
 def inspect(source: Source, scan: Scan) -> Inspection:
     """Describe a source that was scanned.
 
@@ -126,7 +151,7 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         scan: what ``scan(source)`` found.
 
     Returns:
-        The record. Contents are compared byte by byte: the same picture saved in two different ways counts as
+        The record. Contents are compared byte by byte: the same photo saved in two different ways counts as
         two contents.
     """
     good = scan.good
@@ -157,6 +182,7 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         num_sizes=len(size_counts),
         num_grey=int(np.count_nonzero(scan.grey & good)),
         num_colour=int(np.count_nonzero(~scan.grey & good)),
+        levels=_levels(scan),
         extensions=extensions,
         broken=scan.broken[:MAX_LISTED],
         num_broken=len(scan.broken),
@@ -166,9 +192,15 @@ def inspect(source: Source, scan: Scan) -> Inspection:
         conflicting=tuple(conflicting[:MAX_LISTED]),
         num_conflicting=len(conflicting),
         single_image_classes=singles,
-        notes=(*source.notes, *_oddities(source, extensions, imbalance, singles)),
-        problems=tuple(_problems(scan, counts, across, conflicting)),
+        notes=(*source.notes, *_oddities(source, extensions, singles)),
+        problems=(*source.problems, *_problems(scan, counts, across, conflicting, repeated, imbalance)),
     )
+
+
+def _levels(scan: Scan) -> tuple[float, float] | None:
+    if np.isnan(scan.levels).all():
+        return None
+    return float(np.nanmin(scan.levels[:, 0])), float(np.nanmax(scan.levels[:, 1]))
 
 
 def _class_counts(source: Source, good: NDArray[np.bool_]) -> tuple[ClassCount, ...]:
@@ -233,9 +265,7 @@ def _range(values: NDArray[np.int32]) -> SideRange:
     return SideRange(int(values.min()), int(np.median(values)), int(values.max()))
 
 
-def _oddities(
-    source: Source, extensions: tuple[tuple[str, int], ...], imbalance: float, singles: tuple[str, ...]
-) -> list[str]:
+def _oddities(source: Source, extensions: tuple[tuple[str, int], ...], singles: tuple[str, ...]) -> list[str]:
     """Say what does no harm by itself but deserves a look."""
     found = []
     kinds: Counter[str] = Counter()
@@ -246,8 +276,6 @@ def _oddities(
         for kind, count in kinds.most_common()[1:]:
             first = next(file for file in source.files if _kind(file) == kind)
             found.append(f"{counted(count, f'{kind} file')} among {common} ones, e.g. {first}: look at it")
-    if imbalance >= _LARGE_IMBALANCE:
-        found.append(f"the largest class has {imbalance:.0f} times the images of the smallest")
     if singles:
         found.append(
             f"{counted(len(singles), 'class').replace('classs', 'classes')} with one image: {_few(singles)}"
@@ -256,7 +284,12 @@ def _oddities(
 
 
 def _problems(
-    scan: Scan, counts: tuple[ClassCount, ...], across: list[SameContent], conflicting: list[SameContent]
+    scan: Scan,
+    counts: tuple[ClassCount, ...],
+    across: list[SameContent],
+    conflicting: list[SameContent],
+    repeated: list[SameContent],
+    imbalance: float,
 ) -> list[str]:
     found = []
     if scan.broken:
@@ -282,6 +315,36 @@ def _problems(
     untrained = [one.name for one in counts if one.total and split_named and not one.train + one.none]
     if untrained and len(untrained) + len(empty) < len(counts):
         found.append(f"no training image in {_few(untrained)}: no network can learn it, add some")
+    small = [one.name for one in counts if 0 < one.total < _FEW_IMAGES]
+    if small:
+        found.append(
+            f"fewer than {_FEW_IMAGES} images in {_few(small)}: too few to learn from and to measure on"
+        )
+    if imbalance >= _LARGE_IMBALANCE:
+        found.append(
+            f"the largest class has {imbalance:.0f} times the images of the smallest: weigh them"
+            " (`class_weights=balanced`), or add images"
+        )
+    copies = sum(len(same.files) - 1 for same in repeated)
+    num_good = int(scan.good.sum())
+    if num_good and copies >= _MANY_REPEATED * num_good:
+        found.append(
+            f"{copies:,} of {num_good:,} images repeat another one: only {num_good - copies:,} are different"
+        )
+    levels = _levels(scan)
+    if levels is not None and levels[0] >= 0 and 255 < levels[1] < 65536 / _UNUSED_RANGE:
+        deep = int((~np.isnan(scan.levels[:, 0])).sum())
+        found.append(
+            f"{counted(deep, 'image')} of more than 8 bits use only the values {levels[0]:.0f} to"
+            f" {levels[1]:.0f}, which become {levels[0] / 257:.0f} to {levels[1] / 257:.0f} of 255: say their"
+            f" range (`levels=0:{next(top for top in _SENSORS if top >= levels[1])}`)"
+        )
+    tiny = int(((scan.sizes_px.min(axis=1) <= 2) & scan.good).sum())
+    if tiny:
+        found.append(f"{counted(tiny, 'image')} of 2 pixels or less on a side: remove, they show nothing")
+    flat = int((scan.flat & scan.good & np.isnan(scan.levels[:, 0])).sum()) - tiny
+    if flat > 0:
+        found.append(f"{counted(flat, 'image')} of one level (black or blank): remove, they show nothing")
     return found
 
 

@@ -13,6 +13,13 @@ from PIL import Image, JpegImagePlugin
 _COLOUR_SPACES = {"RGB": "RGB", "L": "GRAY"}
 
 
+def jpeg_scale(size: tuple[int, int], min_side_px: int | None) -> int:
+    """Return by how much a JPEG is decoded smaller: 1, 2, 4 or 8; its shorter side stays long enough."""
+    if min_side_px is None:
+        return 1
+    return max(scale for scale in (1, 2, 4, 8) if scale == 1 or min(size) // min_side_px >= scale)
+
+
 def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> NDArray[np.uint8] | None:
     """Decode a JPEG that Pillow has opened and not yet loaded.
 
@@ -29,9 +36,7 @@ def decode_jpeg(data: bytes, opened: Image.Image, min_side_px: int | None) -> ND
     if space is None or not isinstance(opened, JpegImagePlugin.JpegImageFile):
         return None
     width, height = opened.size
-    reduced = 1
-    if min_side_px is not None:
-        reduced = max(s for s in (1, 2, 4, 8) if s == 1 or min(width, height) // min_side_px >= s)
+    reduced = jpeg_scale(opened.size, min_side_px)
     size = (-(-width // reduced), -(-height // reduced))
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(

@@ -161,7 +161,7 @@ def open_named(
         download_missing: fetch it if it is not on this machine.
         known: its description; None for the one in ``NAMED_SETS``.
         folders: where to look; None for ``data_folders()``.
-        progress: told how far reading, unpacking and downloading are.
+        progress: called while reading, unpacking and downloading.
 
     Raises:
         DataError: it is damaged, or not there and can't be downloaded.

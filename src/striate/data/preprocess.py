@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from striate.core.errors import UsageError
-from striate.data.picture import Picture, as_image, as_pixels
+from striate.data.pixels import ImageOrPixels, as_image, as_pixels
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ColourOrder = Literal["RGB", "BGR"]
@@ -19,7 +19,7 @@ ColourOrder = Literal["RGB", "BGR"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's colours as torchvision gives them: RGB, on the 0..1 scale."""
 
-# Longer images lose their ends before they are resized: the centre is cut out anyway, and a picture of
+# Longer images lose their ends before they are resized: the centre is cut out anyway, and an image of
 # 1 x 300,000 pixels would grow to gigabytes.
 _LONGEST = 16
 
@@ -35,9 +35,8 @@ _RESAMPLING = {
 class Preprocessing:
     """How a decoded image becomes a network's input.
 
-    Order: grey or colour; resize the shorter side; centre crop (or pad with ``fill``) to ``height_px x
-        width_px``;
-    divide by 255; subtract ``mean``, divide by ``std``; reorder the channels.
+    In this order: grey or colour; the shorter side resized; the centre cropped (or padded with ``fill``) to
+    ``height_px x width_px``; divided by 255; ``mean`` subtracted, divided by ``std``; channels reordered.
 
     Attributes:
         channels: 1 (grey, by ITU-R 601 luma) or 3.
@@ -110,14 +109,14 @@ def decode_side_px(preprocessing: Preprocessing) -> int | None:
     return None if preprocessing.resize_px is None else 2 * preprocessing.resize_px
 
 
-def in_channels(picture: Picture, channels: int) -> NDArray[np.uint8]:
+def in_channels(image: ImageOrPixels, channels: int) -> NDArray[np.uint8]:
     """Return the pixels of a decoded image as ``H x W x channels`` uint8, grey by ITU-R 601 luma."""
-    if isinstance(picture, np.ndarray):
-        if picture.shape[2] == channels:
-            return picture
-        picture = as_image(picture)
+    if isinstance(image, np.ndarray):
+        if image.shape[2] == channels:
+            return image
+        image = as_image(image)
     mode = "L" if channels == 1 else "RGB"
-    return as_pixels(picture if picture.mode == mode else picture.convert(mode))
+    return as_pixels(image if image.mode == mode else image.convert(mode))
 
 
 def resize_shorter(
@@ -193,17 +192,17 @@ def centre(pixels: NDArray[np.uint8], height_px: int, width_px: int, fill: int) 
     return out
 
 
-def to_pixels(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def to_pixels(image: ImageOrPixels, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Apply everything up to the division by 255: the *u8* state.
 
     Args:
-        picture: a decoded 8-bit image.
+        image: a decoded 8-bit image.
         preprocessing: what to do.
 
     Returns:
         ``height_px x width_px x channels`` uint8, channels in RGB order.
     """
-    pixels = in_channels(picture, preprocessing.channels)
+    pixels = in_channels(image, preprocessing.channels)
     side = preprocessing.resize_px
     if side is None and (
         pixels.shape[0] > preprocessing.height_px or pixels.shape[1] > preprocessing.width_px

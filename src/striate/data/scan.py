@@ -19,6 +19,7 @@ DIGEST_BYTES: Final = 16
 """Length of a content hash (BLAKE2b, 128 bits)."""
 
 _TURN_IMAGES = 16
+_FLAT = 8  # levels of 255: an image of fewer is black or blank
 _PROGRESS_EVERY_S = 0.2
 
 Sink = Callable[[int, NDArray[np.uint8]], None]
@@ -43,12 +44,16 @@ class Scan:
         broken: the images that can't be decoded, by index.
         sizes_px: int32 ``[n, 2]``, height and width of the upright image at full size; zero for a broken one.
         grey: bool ``[n]``, whether the file has one channel; False for a broken one.
+        levels: float32 ``[n, 2]``, smallest and largest value in grey of more than 8 bits; NaN for others.
+        flat: bool ``[n]``, whether all levels lie within 8 of 255; False for a broken one.
     """
 
     digests: NDArray[np.uint8]
     broken: tuple[Broken, ...]
     sizes_px: NDArray[np.int32]
     grey: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+    levels: NDArray[np.float32]
 
     @property
     def good(self) -> NDArray[np.bool_]:
@@ -79,7 +84,7 @@ def scan(
             any order.
         threads: worker threads, at least 1; None for one per processor that this process may use.
         max_pixels: the largest image that is decoded, in pixels.
-        progress: told how many images are read, from the calling thread.
+        progress: called with the number of images read, from the calling thread.
 
     Returns:
         The findings, image by image.
@@ -92,6 +97,8 @@ def scan(
     digests = np.zeros((num, DIGEST_BYTES), np.uint8)
     sizes = np.zeros((num, 2), np.int32)
     grey = np.zeros(num, np.bool_)
+    flat = np.zeros(num, np.bool_)
+    levels = np.full((num, 2), np.nan, np.float32)
     broken: dict[int, str] = {}
     failures: list[BaseException] = []
     lock = threading.Lock()
@@ -107,12 +114,15 @@ def scan(
                 )
                 pixels = decoded.pixels
                 sizes[index] = decoded.full_height_px, decoded.full_width_px
+                if decoded.levels is not None:
+                    levels[index] = decoded.levels
             else:
                 whole = np.ascontiguousarray(content)
                 digests[index] = np.frombuffer(_digest(whole.tobytes(), whole.shape), np.uint8)
                 pixels = whole[:, :, None] if whole.ndim == 2 else whole
                 sizes[index] = pixels.shape[:2]
             grey[index] = pixels.shape[2] == 1
+            flat[index] = int(pixels.max()) - int(pixels.min()) <= _FLAT
         except BrokenImageError as error:
             broken[index] = error.reason
             return
@@ -143,7 +153,7 @@ def scan(
             while worker.is_alive():
                 worker.join(_PROGRESS_EVERY_S)
                 progress("reading images", state["done"], num)
-    except BaseException as error:  # Ctrl-C: let the threads end before it goes on
+    except BaseException as error:  # Ctrl-C: let the threads end first
         failures.append(error)
         for worker in workers:
             worker.join()
@@ -156,6 +166,8 @@ def scan(
         broken=tuple(Broken(index, source.files[index], broken[index]) for index in sorted(broken)),
         sizes_px=sizes,
         grey=grey,
+        flat=flat,
+        levels=levels,
     )
 
 

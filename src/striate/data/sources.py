@@ -31,7 +31,7 @@ def open_source(
             - a ``.csv``, ``.tsv`` or ``.jsonl`` manifest (see ``open_manifest``);
             - a sequence of these, united; each keeps its splits.
         download: fetch a named set that is not on this machine.
-        progress: told how far listing, unpacking and downloading are.
+        progress: called while listing, unpacking and downloading.
 
     Returns:
         The source. Images are not decoded yet (see ``scan``).

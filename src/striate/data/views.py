@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import UsageError
-from striate.data.picture import Picture
+from striate.data.pixels import ImageOrPixels
 from striate.data.preprocess import (
     Preprocessing,
     centre,
@@ -24,7 +24,7 @@ from striate.data.preprocess import (
 Pixels = NDArray[np.uint8]
 
 SMALL_PX = 64
-"""Crops for networks up to this size come from a border around the picture, not from a larger scale."""
+"""Crops for networks up to this size come from a border around the image, not from a larger scale."""
 
 _CROP_PX, _CANVAS_PX = 224, 256  # Krizhevsky 2012, section 2: 224 px crops of 256 px images
 _MANY_SCALES_PX = (256, 288, 320, 352)  # Szegedy 2014, section 7, for crops of 224 px
@@ -72,19 +72,19 @@ def choose_canvas(
 
     Paper: Krizhevsky et al. 2012, sections 2 and 4.1 (256 px for crops of 224); the border is that of He et
         al. 2015, section 4.2, where it serves training.
-    Departures: other sizes in proportion; no paper gives ten crops for pictures of 32 px.
+    Departures: other sizes in proportion; no paper gives ten crops for images of 32 px.
     """
     crop = input_side_px(preprocessing)
     if side_px is not None and pad_px is not None:
-        raise UsageError("expected --canvas or --pad, got both: one resizes, the other adds a border")
+        raise UsageError("expected `canvas` or `pad`, got both: one resizes, the other adds a border")
     if pad_px is not None:
         if pad_px < 1:
-            raise UsageError(f"expected --pad of at least 1 px, got {pad_px}: He et al. take 4 at 32 px")
+            raise UsageError(f"expected `pad` of at least 1 px, got {pad_px}: He et al. take 4 at 32 px")
         return Canvas(None, pad_px)
     if side_px is not None:
         if side_px < crop:
             raise UsageError(
-                f"expected --canvas of at least {crop} px, the network's input, got {side_px}:"
+                f"expected `canvas` of at least {crop} px, the network's input, got {side_px}:"
                 f" {in_proportion(_CANVAS_PX, preprocessing)} is usual"
             )
         return Canvas(side_px)
@@ -105,15 +105,15 @@ def mirrored(views: Pixels) -> Pixels:
     return np.concatenate([views, views[:, :, ::-1]])
 
 
-def single_crop(image: Picture, preprocessing: Preprocessing) -> Pixels:
+def single_crop(image: ImageOrPixels, preprocessing: Preprocessing) -> Pixels:
     """Return the one view that training validates and prediction uses: ``1 x H x W x C``."""
     return to_pixels(image, preprocessing)[None]
 
 
-def on_canvas(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def on_canvas(image: ImageOrPixels, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Bring an image to the canvas: ``S x S x C``, or the padded single crop.
 
-    A border goes on at the level ``fill`` where the image has such a border already (it is smaller than the
+    The border continues at the level ``fill`` where the image already has one (it is smaller than the
     network's input), else at ``mean``, which is zero to the network, as in training.
     """
     if canvas.side_px is not None:
@@ -155,7 +155,7 @@ def five_crops(square: Pixels, height_px: int, width_px: int) -> Pixels:
     return np.stack([square[top : top + height_px, left : left + width_px] for top, left in corners])
 
 
-def ten_crops(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def ten_crops(image: ImageOrPixels, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Cut the four corners and the centre out of the canvas, and their mirror images.
 
     Returns:
@@ -168,7 +168,7 @@ def ten_crops(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> P
     return mirrored(five_crops(square, preprocessing.height_px, preprocessing.width_px))
 
 
-def many_crops(image: Picture, preprocessing: Preprocessing, scales_px: Sequence[int]) -> Pixels:
+def many_crops(image: ImageOrPixels, preprocessing: Preprocessing, scales_px: Sequence[int]) -> Pixels:
     """Cut Szegedy's crops: at each scale three squares, of each six views, and all mirrors.
 
     The squares are the first, the middle and the last along the longer side, as wide as the shorter side is.
@@ -203,7 +203,7 @@ def many_crops(image: Picture, preprocessing: Preprocessing, scales_px: Sequence
     return np.concatenate(found)
 
 
-def whole_image(image: Picture, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
+def whole_image(image: ImageOrPixels, preprocessing: Preprocessing, canvas: Canvas) -> Pixels:
     """Return the whole image and its mirror for dense evaluation.
 
     Args:

@@ -2,74 +2,242 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.compute import Compute, DeviceChoice, PrecisionChoice
+from striate.core.compute import Compute
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.evaluation.comparison import (
-    Comparison,
-    Disagreement,
-    Entrant,
-    GroupDifference,
-    Pair,
-    SeedGroup,
-)
-from striate.evaluation.labelled import Split
-from striate.evaluation.measure import measure
+from striate.evaluation.labelled import DataChoice, Split
+from striate.evaluation.measure import RunChoice, measure, network_of
 from striate.metrics.calibration import losses_of
-from striate.metrics.paired import ClassDifference, holm, paired, paired_by_class, paired_means
+from striate.metrics.interval import Interval, wilson
+from striate.metrics.paired import (
+    ClassDifference,
+    MeanDifference,
+    Paired,
+    holm,
+    paired,
+    paired_by_class,
+    paired_means,
+)
 from striate.metrics.predictions import Predictions, on_common_images, on_same_images
 from striate.metrics.predictions_file import is_predictions_file
-from striate.metrics.seeds import compare_seeds, summarise
+from striate.metrics.seeds import SeedDifference, SeedSummary, compare_seeds, summarise
 from striate.weights.bundle import Bundle, load_bundle
-from striate.weights.open import about_int8
+from striate.weights.open import NetworkChoice, OpenNetwork, about_int8
 from striate.weights.run_folder import RunFolder, read_settings
 
 _MAX_NAME = 40
-_MEAN_RESAMPLES = 2000  # each draws every image anew, which takes a while with many of them
+_MEAN_RESAMPLES = 2000  # each draws every image anew, which is slow with many of them
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """Predictions, and what is known of who gave them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """How one model did on the images.
 
-    answers: Predictions
-    seed: int | None
-    recipe_key: str  # equal for trainings that differ in nothing but the seed
-    recipe_name: str
-    measured_now: bool
+    Attributes:
+        name: for tables.
+        num_correct: images classified correctly (multi-label: with every label correct).
+        num_images: images in all, at least 1.
+        loss: mean cross-entropy in nats, at the temperature of the bundle or file.
+        seed: of its training, or None where that is not known.
+        macs: multiply-accumulates for one image, or None where that is not known.
+    """
+
+    name: str
+    num_correct: int
+    num_images: int
+    loss: float
+    seed: int | None = None
+    macs: int | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images classified correctly."""
+        return self.num_correct / self.num_images
+
+    @property
+    def interval(self) -> Interval:
+        """95% Wilson interval of the accuracy."""
+        return wilson(self.num_correct, self.num_images)
 
 
-def compare_runs(
-    runs: Sequence[str | Path],
-    data: str | Path | Sequence[str | Path] | None = None,
-    *,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """An image that only one of two models classifies correctly.
+
+    Attributes:
+        file: its name.
+        true: its class (multi-label: its classes).
+        answer_a: the class (classes) that A predicts.
+        answer_b: the same of B.
+    """
+
+    file: str
+    true: str
+    answer_a: str
+    answer_b: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One model against the first.
+
+    Attributes:
+        a: index of the first among the models: 0.
+        b: index of the other.
+        paired: which is correct where, with interval and p.
+        p_holm: McNemar's exact p after Holm's correction for the number of pairs.
+        loss: difference of the mean losses in nats, B minus A.
+        by_class: every class that has images, those that differ most first.
+        disagreements: every image that only one classifies correctly, by name.
+    """
+
+    a: int
+    b: int
+    paired: Paired
+    p_holm: float
+    loss: MeanDifference
+    by_class: tuple[ClassDifference, ...]
+    disagreements: tuple[Disagreement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedGroup:
+    """Trainings that differ in nothing but the seed.
+
+    Attributes:
+        name: network and recipe.
+        indices: of its models.
+        accuracy: their accuracies, summarised.
+    """
+
+    name: str
+    indices: tuple[int, ...]
+    accuracy: SeedSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDifference:
+    """One group of seeds against the first.
+
+    Attributes:
+        a: index of the first among the groups: 0.
+        b: index of the other.
+        seeds: difference of the mean accuracies over seeds, B minus A, on these images; None where a group
+            has but one seed.
+        images: the same difference with its bootstrap interval over images, for these trainings.
+    """
+
+    a: int
+    b: int
+    seeds: SeedDifference | None
+    images: MeanDifference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Models compared on the same images.
+
+    Attributes:
+        models: in the order given.
+        split: which images, in words.
+        num_images: how many.
+        multi_label: whether an image may carry several labels; it then counts as correct when all are.
+        pairs: each other model against the first; empty where seeds were grouped.
+        groups: seeds of one recipe, where they were to be grouped.
+        group_differences: each other group against the first.
+        notes: what to know before trusting the figures.
+    """
+
+    models: tuple[ModelScore, ...]
+    split: str
+    num_images: int
+    multi_label: bool
+    pairs: tuple[Pair, ...]
+    groups: tuple[SeedGroup, ...]
+    group_differences: tuple[GroupDifference, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``."""
+        names = [one.name for one in self.models]
+        return {
+            "split": self.split,
+            "num_images": self.num_images,
+            "multi_label": self.multi_label,
+            "networks": [
+                {
+                    "name": one.name,
+                    "seed": one.seed,
+                    "accuracy": one.accuracy,
+                    "interval": [one.interval.low, one.interval.high],
+                    "loss": one.loss,
+                }
+                for one in self.models
+            ],
+            "pairs": [
+                {
+                    "a": names[pair.a],
+                    "b": names[pair.b],
+                    **pair.paired.to_json(),
+                    "p_holm": pair.p_holm,
+                    "loss": pair.loss.to_json(),
+                    "by_class": [
+                        {"name": entry.name, "p_holm": entry.p_holm, **entry.paired.to_json()}
+                        for entry in pair.by_class
+                    ],
+                    "disagreements": [asdict(one) for one in pair.disagreements],
+                }
+                for pair in self.pairs
+            ],
+            "groups": [
+                {
+                    "name": group.name,
+                    "members": [names[k] for k in group.indices],
+                    "accuracy": group.accuracy.to_json(),
+                }
+                for group in self.groups
+            ],
+            "group_differences": [
+                {
+                    "a": self.groups[one.a].name,
+                    "b": self.groups[one.b].name,
+                    "over_seeds": one.seeds and one.seeds.to_json(),
+                    "over_images": one.images.to_json(),
+                }
+                for one in self.group_differences
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    *runs: RunChoice | Sequence[RunChoice],
+    data: DataChoice | None = None,
     split: Split = "auto",
     seeds: bool = False,
     seed: int = 0,
-    batch_images: int = 128,
-    precision: PrecisionChoice = "auto",
-    device: DeviceChoice = "auto",
+    compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> Comparison:
-    """Compare networks on the same images: each against the first, or the seeds of one recipe together.
+    """Compare models on the same images: each with the first, or the seeds of one recipe together.
 
     Args:
-        runs: two or more bundles, run folders or predictions files (.csv, .parquet), also mixed.
+        runs: two or more bundles, run folders, results of trainings or predictions files (.csv, .parquet),
+            also mixed; one by one, or as a list.
         data: as in ``train``; None takes the data that the run folders were trained on. Predictions files
             need none.
         split: as in ``evaluate``, for bundles.
         seeds: group the bundles that differ in nothing but the seed, and compare the groups.
         seed: of the resampling.
-        batch_images: images in a batch.
-        precision: ``auto`` takes bf16 where the hardware has it.
-        device: ``auto`` takes the fastest there is.
+        compute: as in ``evaluate``.
         progress: listener.
 
     Returns:
@@ -77,62 +245,63 @@ def compare_runs(
         recipes held out different shares of the data, the images that all of them held out are taken.
 
     Raises:
-        UsageError: fewer than two networks, or no data named and none known.
-        DataError: they do not answer about the same images or classes.
+        UsageError: fewer than two models, or no data given and none known.
+        DataError: their images or classes differ.
         BundleError: a bundle can't be used.
-        NonFiniteLossError: a network answers with NaN.
+        NonFiniteLossError: a network gives NaN.
     """
-    if len(runs) < 2:
+    chosen: list[RunChoice] = []
+    for run in runs:
+        chosen += run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
+    if len(chosen) < 2:
         raise UsageError(
-            f"expected at least two networks to compare, got {len(runs)}: striate compare-runs RUN_A RUN_B"
+            f"expected at least two networks to compare, got {len(chosen)}: name two or more runs, bundles or"
+            " predictions files"
         )
-    paths = [Path(run) for run in runs]
-    repeated = [str(path) for path, count in Counter(paths).items() if count > 1]
+    words = [network_of(run) for run in chosen]
+    names = [word.name if isinstance(word, OpenNetwork) else str(Path(word)) for word in words]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated and seeds:
         raise UsageError(f"expected different trainings, got {repeated[0]} twice: name each once")
-    bundles = [path for path in paths if not is_predictions_file(path)]
-    facts = {path: load_bundle(path) for path in bundles}  # tells first what is missing or damaged
-    where = _data_of(bundles, data) if bundles else None
-    measured = measure(
-        paths,
-        where,
-        split=split,
-        compute=Compute(device=device, precision=precision, batch_images=batch_images),
-        progress=progress,
-    )
-    known = [_known(path, one.answers, facts.get(path)) for path, one in zip(paths, measured, strict=True)]
-    notes = list(_about(facts))
-    aligned = tuple(one.answers for one in known)
-    if all(one.measured_now for one in known):
-        aligned, note = on_common_images(aligned)
+    bundles = [_bundle_of(word) for word in words]  # says first what is missing or damaged
+    known = {name: bundle for name, bundle in zip(names, bundles, strict=True) if bundle is not None}
+    if known and not data:
+        data = _data_of([word for word, bundle in zip(words, bundles, strict=True) if bundle is not None])
+    measured = measure(words, data, split=split, compute=compute, progress=progress)
+    notes = [f"{name}: {note}" for name, bundle in known.items() if (note := about_int8(bundle))]
+    found = [replace(one.predictions, name=name) for one, name in zip(measured, names, strict=True)]
+    if all(bundle is not None for bundle in bundles):
+        aligned, note = on_common_images(found)
         notes += [note] if note else []
     else:
-        aligned = on_same_images(aligned)
+        aligned = on_same_images(found)
     correct = [one.correct for one in aligned]
-    losses = [
-        losses_of(one.logits, one.labels, its.temperature) for one, its in zip(aligned, measured, strict=True)
-    ]
-    entrants = tuple(
-        Entrant(
-            name=str(path),
-            seed=one.seed,
-            num_right=int(hits.sum()),
+    losses = [losses_of(one.logits, one.labels, one.temperature) for one in aligned]
+    trainings = [_training_of(bundle, name) for bundle, name in zip(bundles, names, strict=True)]
+    models = tuple(
+        ModelScore(
+            name=name,
+            num_correct=int(hits.sum()),
             num_images=len(hits),
             loss=float(np.sort(loss).mean()),
+            seed=training.seed,
         )
-        for path, one, hits, loss in zip(paths, known, correct, losses, strict=True)
+        for name, training, hits, loss in zip(names, trainings, correct, losses, strict=True)
     )
     pairs: tuple[Pair, ...] = ()
     groups: tuple[SeedGroup, ...] = ()
     differences: tuple[GroupDifference, ...] = ()
     if seeds:
-        groups = _groups(known, entrants)
-        differences = _group_differences(groups, entrants, correct, seed)
+        groups = _groups(trainings, models)
+        differences = _group_differences(groups, models, correct, seed)
     else:
         pairs = _pairs(aligned, correct, losses, seed, progress)
-        notes += _seeds_among(known)
+        if _some_are_seeds(trainings):
+            notes.append(
+                "some of these differ in nothing but the seed: `seeds=True` summarises those together"
+            )
     return Comparison(
-        entrants=entrants,
+        models=models,
         split=aligned[0].split,
         num_images=len(aligned[0].files),
         multi_label=aligned[0].multi_label,
@@ -143,50 +312,53 @@ def compare_runs(
     )
 
 
-def _about(facts: Mapping[Path, Bundle]) -> Iterator[str]:
-    """Say what the figures leave out: int8 networks."""
-    for path, bundle in facts.items():
-        if note := about_int8(bundle):
-            yield f"{path}: {note}"
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """Where a model comes from: ``key`` is equal for trainings that differ in nothing but the seed."""
+
+    key: str
+    name: str
+    seed: int | None = None
 
 
-def _known(path: Path, answers: Predictions, bundle: Bundle | None) -> _Known:
-    answers = replace(answers, name=str(path))
+def _bundle_of(word: NetworkChoice) -> Bundle | None:
+    if isinstance(word, OpenNetwork):
+        return word.bundle
+    return None if is_predictions_file(word) else load_bundle(Path(word))
+
+
+def _training_of(bundle: Bundle | None, name: str) -> _Training:
     if bundle is None or not bundle.recipe or bundle.seed is None or bundle.ingredients:
-        return _Known(answers, None, str(path), path.stem, bundle is not None)
+        return _Training(name, Path(name).stem)
     started = bundle.data.get("started_from")
     experiment = [bundle.net, bundle.net_arguments, bundle.recipe, bundle.data.get("fingerprint"), started]
     net = bundle.net if len(bundle.net) <= _MAX_NAME else "a network in notation"
-    name = f"{net}, recipe {bundle.recipe.get('name')}"
-    return _Known(answers, bundle.seed, json.dumps(experiment, sort_keys=True), name, True)
+    key = json.dumps(experiment, sort_keys=True)
+    return _Training(key, f"{net}, recipe {bundle.recipe.get('name')}", bundle.seed)
 
 
-def _data_of(
-    bundles: Sequence[Path], data: str | Path | Sequence[str | Path] | None
-) -> str | Path | list[str | Path]:
-    """Return the data that were named, or those that all the run folders were trained on."""
-    if data is not None:
-        given: list[str | Path] = [data] if isinstance(data, str | Path) else list(data)
-        if given:
-            return given
-    named: dict[Path, list[str]] = {}
-    for path in bundles:
-        if not (path / "run.json").exists():
+def _data_of(words: Sequence[NetworkChoice]) -> list[str | Path]:
+    """Return the data that all the run folders were trained on."""
+    named: dict[Path, list[str | Path]] = {}
+    for word in words:
+        path = Path(word.path or word.name) if isinstance(word, OpenNetwork) else Path(word)
+        run = RunFolder(path)
+        if not run.settings.exists():
             if path.is_dir():
-                read_settings(RunFolder(path))  # says what is missing
+                read_settings(run)  # says what is missing
             raise UsageError(
-                f"{path}: expected --data, for a bundle does not say where its images are: name them, or"
+                f"{path}: expected `data`, for a bundle does not say where its images are: name them, or"
                 " compare run folders"
             )
-        named[path] = [str(part) for part in read_settings(RunFolder(path)).get("data", [])]
+        named[path] = [str(part) for part in read_settings(run).get("data", [])]
     first, *others = named.items()
     for path, where in others:
         if where != first[1]:
             raise UsageError(
-                f"expected trainings on the same data, got {' and '.join(first[1])} for {first[0]} and"
-                f" {' and '.join(where)} for {path}: say with --data what to compare them on"
+                f"expected trainings on the same data, got {' and '.join(map(str, first[1]))} for {first[0]}"
+                f" and {' and '.join(map(str, where))} for {path}: name the images to compare on with `data`"
             )
-    return list(first[1])
+    return first[1]
 
 
 def _pairs(
@@ -233,55 +405,51 @@ def _by_class(
 
 
 def _disagreements(a: Predictions, b: Predictions, differs: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
-    rows = sorted(np.flatnonzero(differs).tolist(), key=lambda i: a.files[i])
+    def predicted(one: Predictions, i: int) -> str:
+        row = one.logits[i]
+        return _named(one, row > 0) if one.multi_label else one.classes[int(row.argmax())]
+
     return tuple(
         Disagreement(
             file=a.files[i],
             true=_named(a, a.labels[i] == 1) if a.multi_label else a.classes[int(a.labels[i])],
-            answer_a=_answer(a, i),
-            answer_b=_answer(b, i),
+            answer_a=predicted(a, i),
+            answer_b=predicted(b, i),
         )
-        for i in rows
+        for i in sorted(np.flatnonzero(differs).tolist(), key=lambda i: a.files[i])
     )
 
 
-def _answer(answers: Predictions, i: int) -> str:
-    row = answers.logits[i]
-    return _named(answers, row > 0) if answers.multi_label else answers.classes[int(row.argmax())]
+def _named(predictions: Predictions, present: NDArray[np.bool_]) -> str:
+    return ", ".join(predictions.classes[k] for k in np.flatnonzero(present).tolist()) or "none"
 
 
-def _named(answers: Predictions, there: NDArray[np.bool_]) -> str:
-    return ", ".join(answers.classes[k] for k in np.flatnonzero(there).tolist()) or "none"
+def _some_are_seeds(trainings: Sequence[_Training]) -> bool:
+    counts = Counter(one.key for one in trainings)
+    return max(counts.values()) > 1 and len({(one.key, one.seed) for one in trainings}) == len(trainings)
 
 
-def _seeds_among(known: Sequence[_Known]) -> tuple[str, ...]:
-    counts = Counter(one.recipe_key for one in known)
-    if max(counts.values()) < 2 or len({(one.recipe_key, one.seed) for one in known}) < len(known):
-        return ()
-    return ("some of these differ in nothing but the seed: --seeds summarises those together",)
-
-
-def _groups(known: Sequence[_Known], entrants: Sequence[Entrant]) -> tuple[SeedGroup, ...]:
-    members: dict[str, list[int]] = {}
-    for k, one in enumerate(known):
-        members.setdefault(one.recipe_key, []).append(k)
-    names = [known[places[0]].recipe_name for places in members.values()]
+def _groups(trainings: Sequence[_Training], models: Sequence[ModelScore]) -> tuple[SeedGroup, ...]:
+    by_key: dict[str, list[int]] = {}
+    for k, one in enumerate(trainings):
+        by_key.setdefault(one.key, []).append(k)
+    names = [trainings[indices[0]].name for indices in by_key.values()]
     groups = []
-    for number, (places, name) in enumerate(zip(members.values(), names, strict=True), start=1):
+    for number, (indices, name) in enumerate(zip(by_key.values(), names, strict=True), start=1):
         own = name if names.count(name) == 1 else f"{name} (group {number})"
-        accuracy = summarise([entrants[k].accuracy for k in places])
-        groups.append(SeedGroup(name=own, members=tuple(places), accuracy=accuracy))
+        accuracy = summarise([models[k].accuracy for k in indices])
+        groups.append(SeedGroup(name=own, indices=tuple(indices), accuracy=accuracy))
     return tuple(groups)
 
 
 def _group_differences(
     groups: Sequence[SeedGroup],
-    entrants: Sequence[Entrant],
+    models: Sequence[ModelScore],
     correct: Sequence[NDArray[np.bool_]],
     seed: int,
 ) -> tuple[GroupDifference, ...]:
-    shares = [np.mean([correct[k] for k in group.members], axis=0) for group in groups]
-    rates = [[entrants[k].accuracy for k in group.members] for group in groups]
+    shares = [np.mean([correct[k] for k in group.indices], axis=0) for group in groups]
+    rates = [[models[k].accuracy for k in group.indices] for group in groups]
     return tuple(
         GroupDifference(
             a=0,

@@ -59,7 +59,7 @@ _Origin = tuple[int, int, int]
 
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put every layer into eval mode for a while; each gets its own mode back, also after an error."""
+    """Put every layer into eval mode; each gets its own mode back afterwards, also after an error."""
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
@@ -103,13 +103,13 @@ class FullyConvolutional(nn.Module):
 def fully_convolutional(
     net: nn.Module, input_shape: tuple[int, int, int] | None = None
 ) -> FullyConvolutional:
-    """Turn a classifier into a network that answers at every place of a larger image.
+    """Turn a classifier into a network that classifies every position of a larger image.
 
     The first fully connected layer becomes a convolution whose kernel is as large as the maps that it read,
     later ones become 1x1 convolutions, and an average over whole maps keeps its window and moves by one
-    place. Each place of the result is the network's answer to the crop there, save where layers pad: a crop
+    place. Each place of the result is the network's output for the crop there, save where layers pad: a crop
     has zeros at its edge, the whole image has the pixels beside it. At the network's own size there is one
-    place and it is the network's answer. Places are as many pixels apart as the strides multiply to (32 for
+    place and it is the network's output. Places are as many pixels apart as the strides multiply to (32 for
     VGG).
 
     Weights are shared, not copied, and the given network is left as it was. Convert it on the device where it
@@ -308,7 +308,7 @@ class _Rewriter:
 
     def _refusal(self, what: str) -> UsageError:
         return UsageError(
-            f"{self.title} {what}, which has no fully convolutional form: take --protocol ten-crop or"
+            f"{self.title} {what}, which has no fully convolutional form: take `protocol=ten-crop` or"
             " 144-crop"
         )
 
@@ -324,8 +324,8 @@ class _AtEachPlace(nn.Module):
         """Map ``N x C x h x w`` to ``N x K x h x w``."""
         places = maps.permute(0, 2, 3, 1)
         rows = self.layer(places.reshape(-1, maps.shape[1]))
-        answers: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        scores: Tensor = rows.reshape(*places.shape[:3], -1).permute(0, 3, 1, 2)
+        return scores
 
 
 class _Convolved(nn.Module):
@@ -344,8 +344,8 @@ class _Convolved(nn.Module):
         """Map ``N x C x H x W`` to ``N x K x (H - height + 1) x (W - width + 1)``."""
         windows = maps.unfold(2, self.height, 1).unfold(3, self.width, 1).permute(0, 2, 3, 1, 4, 5)
         rows = self.layer(windows.reshape(-1, self.layer.in_features))
-        answers: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
-        return answers
+        scores: Tensor = rows.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+        return scores
 
 
 def _in_eval(layer: nn.Module) -> Any:

@@ -1,4 +1,4 @@
-"""Running a network over labelled batches and keeping every answer."""
+"""Running a network over labelled batches and keeping all predictions."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +24,7 @@ from striate.metrics.scores import Scores, score
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """Every answer of a network on one set of images, in the order in which the batches came.
+    """A network's predictions on one set of images, in the order of the batches.
 
     Attributes:
         scores: the summary; its kind follows the labels.
@@ -32,7 +32,7 @@ class Evaluation:
             multi-label data (sigmoid).
         logits: ``N x K`` float32, as the network gave them.
         labels: ``N`` int64 class indices, or ``N x K`` float32 in {0, 1}.
-        indices: ``N`` int64, each image's place in its source.
+        indices: ``N`` int64, each image's index in its source.
     """
 
     scores: Scores | MultiLabelScores
@@ -52,9 +52,9 @@ def evaluate(
     total: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run ``net`` in eval mode over ``batches`` and score its answers.
+    """Run ``net`` in eval mode over ``batches`` and score its predictions.
 
-    Each module's training flag is put back afterwards, also after an error. Logits become probabilities and
+    Each module's training flag is restored afterwards, also after an error. Logits become probabilities and
     losses in float32 whatever precision the network ran in. Labels of a float type mean multi-label data.
 
     Args:
@@ -64,15 +64,15 @@ def evaluate(
         device: where the network is; images are moved there.
         autocast_dtype: lower precision for the forward pass (bfloat16, or float16 on CUDA); None for none.
         total: number of images to come, for ``progress`` only.
-        progress: told the number of images done, as stage ``"evaluate"``.
+        progress: listener; counts images, as stage ``"evaluate"``.
 
     Returns:
-        The scores and every answer. Its arrays are on the CPU.
+        The scores and all predictions. Its arrays are on the CPU.
 
     Raises:
         DataError: no images, labels out of range, or single- and multi-label batches mixed.
         UsageError: the network is on another device, or its output is not ``N x K`` logits.
-        NonFiniteLossError: the network answers with NaN or infinity.
+        NonFiniteLossError: the network gives NaN or infinity.
     """
     device = torch.device(device)
     _check_device(net, device)
@@ -93,8 +93,8 @@ def evaluate(
                 with torch.inference_mode():
                     logits = net(batch.images.to(device, non_blocking=True))
                     _check_logits(logits, len(batch.images), len(classes))
-                    answer, loss = _answers(logits, batch.labels.to(device, non_blocking=True))
-                probabilities.append(answer)
+                    p, loss = _probabilities_and_losses(logits, batch.labels.to(device, non_blocking=True))
+                probabilities.append(p)
                 raw.append(logits.float())
                 losses.append(loss)
                 labels.append(batch.labels)
@@ -108,15 +108,15 @@ def evaluate(
         raise DataError(
             "expected at least one image to evaluate, got none: check the data source and its split"
         )
-    p = torch.cat(probabilities).cpu().numpy()
+    found = torch.cat(probabilities).cpu().numpy()
     nats = torch.cat(losses).cpu().numpy()
     truth: NDArray[Any] = torch.cat(labels).cpu().numpy()
     scores = (
-        score(p, truth, classes, losses=nats)
+        score(found, truth, classes, losses=nats)
         if truth.ndim == 1
-        else score_multilabel(p, truth, classes, losses=nats)
+        else score_multilabel(found, truth, classes, losses=nats)
     )
-    return Evaluation(scores, p, torch.cat(raw).cpu().numpy(), truth, np.concatenate(indices))
+    return Evaluation(scores, found, torch.cat(raw).cpu().numpy(), truth, np.concatenate(indices))
 
 
 def evaluate_images(
@@ -128,20 +128,20 @@ def evaluate_images(
     compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run a network over some images of a dataset, in the source's order, and score its answers.
+    """Run a network over some images of a dataset and score its predictions.
 
     Args:
         net: maps ``N x C x H x W`` images to ``N x K`` logits; it is moved to the device.
         dataset: with the classes in the order of the logits.
-        indices: which of its images.
-        preprocessing: what the network takes.
+        indices: of its images, in the order of the result.
+        preprocessing: of the network.
         compute: where and how; 128 images in a batch unless it says otherwise.
-        progress: told the number of images done, as stage ``"evaluate"``.
+        progress: listener; counts images, as stage ``"evaluate"``.
 
     Raises:
         DataError: no images.
         UsageError: the output is not ``N x K`` logits.
-        NonFiniteLossError: the network answers with NaN or infinity.
+        NonFiniteLossError: the network gives NaN or infinity.
     """
     device = compute.torch_device
     return evaluate(
@@ -155,7 +155,7 @@ def evaluate_images(
     )
 
 
-def _answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _probabilities_and_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return float32 probabilities ``N x K`` and ``N`` losses in nats."""
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.float()
@@ -191,7 +191,7 @@ def _check_labels(labels: Tensor, seen: Sequence[Tensor], num_classes: int) -> N
     multi = labels.is_floating_point()
     if seen and seen[0].is_floating_point() != multi:
         raise DataError(
-            "expected one kind of labels, got single- and multi-label batches: evaluate them apart"
+            "expected one kind of labels, got single- and multi-label batches: evaluate them separately"
         )
     if labels.ndim != (2 if multi else 1) or (multi and labels.shape[1] != num_classes):
         raise DataError(

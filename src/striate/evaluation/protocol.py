@@ -1,4 +1,4 @@
-"""The published evaluation protocols: several views of an image, and how their answers become one."""
+"""The published evaluation protocols: several views of an image, and how their predictions are combined."""
 
 import math
 import os
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.batches import ordered_map
 from striate.data.dataset import fetch_pixels
-from striate.data.picture import Picture
+from striate.data.pixels import ImageOrPixels
 from striate.data.preprocess import Preprocessing, normalise
 from striate.data.sources import Source
 from striate.data.views import (
@@ -40,9 +41,11 @@ ProtocolKind = Literal["single", "flip", "ten-crop", "144-crop", "dense", "multi
 
 _TEST_PX = 256
 _STEP_PX = 32  # between the scales of VGG's multi-scale evaluation, for crops of 224 px
-_WITH_SCALES = ("ten-crop", "144-crop", "dense", "multi-scale")
-_WITH_CANVAS = ("ten-crop",)
-_WITH_PAD = ("ten-crop", "dense")
+_TAKERS: dict[str, tuple[ProtocolKind, ...]] = {
+    "scales_px": ("ten-crop", "144-crop", "dense", "multi-scale"),
+    "canvas_px": ("ten-crop",),
+    "pad_px": ("ten-crop", "dense"),
+}
 _HELD_BATCHES = 4  # views that wait for others of their size, in full batches
 
 
@@ -65,23 +68,19 @@ class Protocol:
     pad_px: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that do not go together."""
+        """Refuse values that do not fit together."""
         kinds = get_args(ProtocolKind)
         if self.kind not in kinds:
             raise UsageError(f"expected a protocol out of {', '.join(kinds)}; got {self.kind!r}")
-        for option, given, takers in (
-            ("--scales", bool(self.scales_px), _WITH_SCALES),
-            ("--canvas", self.canvas_px is not None, _WITH_CANVAS),
-            ("--pad", self.pad_px is not None, _WITH_PAD),
-        ):
-            if given and self.kind not in takers:
-                raise UsageError(f"expected {option} with {_listed(takers)}, got it with {self.kind}")
+        for name, takers in _TAKERS.items():
+            if getattr(self, name) and self.kind not in takers:
+                raise UsageError(f"expected `{name}` with {_listed(takers)}, got it with {self.kind}")
         if any(not isinstance(px, int) or px < 1 for px in self.scales_px):
             raise UsageError(f"expected scales in pixels, such as 256,384,512, got {self.scales_px}")
         if len(set(self.scales_px)) != len(self.scales_px):
             raise UsageError(f"expected each scale once, got {', '.join(map(str, self.scales_px))}")
         if sum((bool(self.scales_px), self.canvas_px is not None, self.pad_px is not None)) > 1:
-            raise UsageError("expected one of --scales, --canvas and --pad, got several: choose one")
+            raise UsageError("expected one of `scales_px`, `canvas_px` and `pad_px`, got several: choose one")
 
 
 SINGLE = Protocol()
@@ -89,7 +88,7 @@ SINGLE = Protocol()
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """A protocol made ready for one network.
+    """A protocol prepared for one network.
 
     Attributes:
         cut: from a decoded image to its views, groups of ``V x H x W x C`` *u8* pixels of one size each.
@@ -100,7 +99,7 @@ class Showing:
         words: what is done, for people.
     """
 
-    cut: Callable[[Picture], list[Pixels]]
+    cut: Callable[[ImageOrPixels], list[Pixels]]
     num_views: int
     dense: bool
     decode_px: int | None
@@ -109,7 +108,7 @@ class Showing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProtocolRun:
-    """What a network answered by a protocol.
+    """What a network predicts by a protocol.
 
     Attributes:
         logits: ``N x K`` float32: the logarithms of the averaged probabilities; log-odds of the averaged
@@ -130,46 +129,46 @@ def read_protocols(
     canvas_px: int | None = None,
     pad_px: int | None = None,
 ) -> tuple[Protocol, ...]:
-    """Read protocols as the command line names them.
+    """Read protocols by their names, with settings for those that take them.
 
     Args:
-        words: names, also several in one word, ``ten-crop,dense``; each protocol is taken once.
+        words: names, also several in one text, ``ten-crop,dense``; each protocol is taken once.
         scales: shorter sides in pixels, ``256,384,512``. Scales, canvas and border go to each of the
             protocols that takes them.
         canvas_px: as ``Protocol``.
         pad_px: as ``Protocol``.
 
     Raises:
-        UsageError: an unknown name, a bad number, or an option that none of the protocols takes.
+        UsageError: an unknown name, a bad number, or a setting that none of the protocols takes.
     """
-    names = [name.strip() for word in words for name in word.split(",")]
-    kinds = [Protocol(kind=name).kind for name in dict.fromkeys(names)]  # type: ignore[arg-type]
+    names = dict.fromkeys(name.strip() for word in words for name in word.split(","))
+    known: dict[str, ProtocolKind] = {kind: kind for kind in get_args(ProtocolKind)}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"expected a protocol out of {', '.join(known)}; got {unknown[0]!r}")
+    kinds = [known[name] for name in names]
     sides: tuple[int, ...] = ()
     if scales is not None:
         parts = [part.strip() for part in scales.split(",")]
         if not all(part.isdecimal() and 0 < int(part) < 100_000 for part in parts):
-            raise UsageError(f"expected --scales in pixels, such as 256,384,512, got {scales!r}")
+            raise UsageError(f"expected `scales` in pixels, such as 256,384,512, got {scales!r}")
         sides = tuple(int(part) for part in parts)
-    for option, given, takers in (
-        ("--scales", bool(sides), _WITH_SCALES),
-        ("--canvas", canvas_px is not None, _WITH_CANVAS),
-        ("--pad", pad_px is not None, _WITH_PAD),
-    ):
+    for name, given in (("scales_px", sides), ("canvas_px", canvas_px), ("pad_px", pad_px)):
+        takers = _TAKERS[name]
         if given and not set(kinds) & set(takers):
-            raise UsageError(f"expected {option} with {_listed(takers)}, got {_listed(kinds)}: leave it out")
+            raise UsageError(f"expected `{name}` with {_listed(takers)}, got {_listed(kinds)}: leave it out")
     return tuple(
         Protocol(
             kind=kind,
-            scales_px=sides if kind in _WITH_SCALES else (),
-            canvas_px=canvas_px if kind in _WITH_CANVAS else None,
-            pad_px=pad_px if kind in _WITH_PAD else None,
+            scales_px=sides if kind in _TAKERS["scales_px"] else (),
+            canvas_px=canvas_px if kind in _TAKERS["canvas_px"] else None,
+            pad_px=pad_px if kind in _TAKERS["pad_px"] else None,
         )
         for kind in kinds
     )
 
 
 def make_showing(protocol: Protocol, preprocessing: Preprocessing) -> Showing:
-    """Work out what a protocol does to the images of one network.
+    """Prepare a protocol for the images of one network.
 
     Where the protocol leaves sizes open they are: for ten crops ``data.views.choose_canvas``; for 144 crops
     256, 288, 320 and 352 px; for dense evaluation the shorter side that the network is tested at, Q (the one
@@ -188,7 +187,7 @@ def make_showing(protocol: Protocol, preprocessing: Preprocessing) -> Showing:
     too_small = [px for px in protocol.scales_px if px < crop]
     if too_small:
         raise UsageError(
-            f"expected --scales of at least {crop} px, the network's input, got {too_small[0]}:"
+            f"expected `scales_px` of at least {crop} px, the network's input, got {too_small[0]}:"
             f" {in_proportion(_TEST_PX, pre)} is usual"
         )
     size = f"{pre.width_px}x{pre.height_px}"
@@ -240,36 +239,32 @@ def make_showing(protocol: Protocol, preprocessing: Preprocessing) -> Showing:
 def evaluate_protocol(
     net: nn.Module,
     source: Source,
-    members: NDArray[np.int64],
+    indices: NDArray[np.int64],
     preprocessing: Preprocessing,
     protocol: Protocol,
     *,
     multi_label: bool = False,
-    batch_views: int = 64,
-    threads: int | None = None,
-    device: torch.device | str = "cpu",
-    autocast_dtype: torch.dtype | None = None,
+    compute: Compute = Compute(),
     progress: Progress = silent,
 ) -> ProtocolRun:
-    """Show a network images by a protocol and average its answers.
+    """Show images to a network by a protocol and average its predictions.
 
     The softmax outputs (sigmoids for multi-label networks) of all views, mirrors and scales of an image are
     averaged. Where the network slides, its class scores are first averaged over places, and the softmax is
-    taken of that. Neither the order of the images nor the batch size changes an answer, beyond the rounding
-    of the network's arithmetic. Memory does not grow with the number of images.
+    taken of that. Neither the order of the images nor the batch size changes a prediction, beyond the
+    rounding of the network's arithmetic. Memory does not grow with the number of images.
 
     Args:
-        net: maps ``N x C x H x W`` normed images to ``N x K`` scores; on ``device``. Its mode is put back.
+        net: maps ``N x C x H x W`` normed images to ``N x K`` scores; it is moved to the device. Its mode is
+            restored.
         source: the images.
-        members: which of them, in the order of the answers.
+        indices: which of them, in the order of the predictions.
         preprocessing: of the network.
         protocol: what to do.
         multi_label: the network gives independent probabilities.
-        batch_views: crops in a forward pass; of larger views so many fewer that the pixels are as many.
-        threads: that decode and cut; None takes one for each core.
-        device: where the network is.
-        autocast_dtype: lower precision of the forward pass, or None.
-        progress: told the number of images done, as stage ``"evaluate"``.
+        compute: where and how; 64 crops in a forward pass, of larger views as many fewer as they have more
+            pixels; its threads decode and cut.
+        progress: listener; counts images, as stage ``"evaluate"``.
 
     Raises:
         UsageError: the network can't be slid over images, or the protocol does not fit its input.
@@ -279,36 +274,34 @@ def evaluate_protocol(
         Simonyan and Zisserman 2015, section 3.2 (averaged class score map).
     Departures: none.
     """
-    if batch_views < 1:
-        raise UsageError(f"expected at least 1 view in a batch, got {batch_views}: use 64")
-    if not len(members):
+    if not len(indices):
         raise DataError("expected at least one image to evaluate, got none: check the data and its split")
-    device = torch.device(device)
-    begun = time.perf_counter()
+    device = compute.torch_device
+    net = net.to(device)
+    started = time.perf_counter()
     showing = make_showing(protocol, preprocessing)
     shape = (preprocessing.channels, preprocessing.height_px, preprocessing.width_px)
-    answering = fully_convolutional(net, shape) if showing.dense else net
+    shown_to = fully_convolutional(net, shape) if showing.dense else net
 
-    def views(place: int) -> tuple[int, list[Pixels]]:
-        image = fetch_pixels(source, int(members[place]), showing.decode_px)
-        return place, showing.cut(image)
+    def views(i: int) -> tuple[int, list[Pixels]]:
+        return i, showing.cut(fetch_pixels(source, int(indices[i]), showing.decode_px))
 
-    shown = ordered_map(views, range(len(members)), os.cpu_count() or 1 if threads is None else threads)
+    shown = ordered_map(views, range(len(indices)), compute.threads or os.cpu_count() or 1)
     sums: NDArray[np.float64] | None = None
-    missing = np.full(len(members), showing.num_views)
-    with in_eval_mode(net), _autocast(device, autocast_dtype):
-        for pixels, places in _same_sized(shown, batch_views, preprocessing):
+    missing = np.full(len(indices), showing.num_views)
+    with in_eval_mode(net), _autocast(device, compute.autocast_dtype):
+        for pixels, rows in _same_sized(shown, compute.batch(64), preprocessing):
             with torch.inference_mode():
                 images = normalise(torch.from_numpy(pixels).to(device), preprocessing)
-                answers = _posteriors(answering(images), multi_label).cpu().numpy()
+                found = _posteriors(shown_to(images), multi_label).cpu().numpy()
             if sums is None:
-                sums = np.zeros((len(members), answers.shape[1]))
-            np.add.at(sums, places, answers)
-            np.subtract.at(missing, places, 1)
-            progress("evaluate", int((missing == 0).sum()), len(members))
+                sums = np.zeros((len(indices), found.shape[1]))
+            np.add.at(sums, rows, found)
+            np.subtract.at(missing, rows, 1)
+            progress("evaluate", int((missing == 0).sum()), len(indices))
     assert sums is not None
     logits = logits_of(sums / showing.num_views, multi_label=multi_label)
-    return ProtocolRun(logits, showing, time.perf_counter() - begun)
+    return ProtocolRun(logits, showing, time.perf_counter() - started)
 
 
 def _posteriors(scores: Tensor, multi_label: bool) -> Tensor:
@@ -325,9 +318,9 @@ def _posteriors(scores: Tensor, multi_label: bool) -> Tensor:
 def _same_sized(
     shown: Iterator[tuple[int, list[Pixels]]], batch_views: int, preprocessing: Preprocessing
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
-    """Gather views of equal size into batches, each with the places of their images.
+    """Gather views of equal size into batches, each with the rows of their images.
 
-    Views that wait for others of their size are at most a few batches' worth of pixels.
+    Views that wait for others of their size hold at most a few batches' worth of pixels.
     """
     crop = preprocessing.height_px * preprocessing.width_px
     waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
@@ -341,15 +334,15 @@ def _same_sized(
             waiting[shape] = rest
         else:
             del waiting[shape]
-        return np.stack([view for _, view in chosen]), np.array([place for place, _ in chosen], np.int64)
+        return np.stack([view for _, view in chosen]), np.array([row for row, _ in chosen], np.int64)
 
     def held() -> int:
         return sum(len(views) * math.prod(shape[:2]) for shape, views in waiting.items())
 
-    for place, groups in shown:
+    for row, groups in shown:
         for views in groups:
             shape = views.shape[1:]
-            waiting.setdefault(shape, []).extend((place, view) for view in views)
+            waiting.setdefault(shape, []).extend((row, view) for view in views)
             while len(waiting.get(shape, ())) >= limit(shape):
                 yield take(shape)
         while held() > _HELD_BATCHES * batch_views * crop:
@@ -365,7 +358,7 @@ def _canvases(protocol: Protocol, preprocessing: Preprocessing) -> tuple[Canvas,
 
 
 def _decode_px(canvases: Sequence[Canvas], single_px: int | None) -> int | None:
-    """Say how small a JPEG may be decoded: twice the largest side that is needed, or as for one crop."""
+    """Return how small a JPEG may be decoded: twice the largest side that is needed, or as for one crop."""
     sides = [canvas.side_px for canvas in canvases if canvas.side_px is not None]
     return 2 * max(sides) if sides else single_px
 

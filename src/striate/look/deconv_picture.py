@@ -1,32 +1,106 @@
-"""Panels of projections: the image, the patch that a unit sees, and what each rule says of it."""
+"""The deconvnet's picture: the image, the patch that a unit sees, and its projection by each rule."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.look.deconvnet import UnitView
-from striate.look.picture import Box, Panel, signed_colours
-
-SHARE = 0.995
-"""Of a projection's values, those inside the scale of its picture."""
+from striate.core.compute import Compute
+from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
+from striate.look.deconvnet import UnitView, compare_rules, strongest_channels
+from striate.look.gradcam import last_maps
+from striate.look.inputs import ImageChoice, as_list, network_name, read_image, title_of
+from striate.look.layers import on_device
+from striate.look.map_panels import SHARE, scale_end
+from striate.look.picture import Box, Panel, Picture, file_name, signed_colours
+from striate.look.signals import Place
+from striate.weights.open import OpenNetwork
 
 _LONG = 1.5  # the longest a drawn patch may be, as a multiple of its width
+_MOST = 24
+
+
+def show_deconvnet(
+    opened: OpenNetwork,
+    image: ImageChoice,
+    *,
+    layer: str | None = None,
+    unit: int | Sequence[int] | None = None,
+    at: Place | None = None,
+    top: int = 4,
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Picture:
+    """Show what in an image made units fire, by the deconvnet, guided backpropagation and the gradient.
+
+    Args:
+        opened: the network.
+        image: one image, see ``inputs.read_images``.
+        layer: path of a convolution, ReLU, pool, block or fully connected layer; None takes the last maps.
+        unit: numbers of maps or features, at most 24; None takes the strongest in this image.
+        at: row and column of the unit in its map; None: where the map is largest.
+        top: how many of the strongest units, 1 to 24.
+        compute: where; the numbers are fp32.
+        progress: listener.
+
+    Returns:
+        A picture with the numbers ``deconvnet``, ``guided``, ``gradient`` (units x C x H x W), ``channels``,
+        ``values``, ``places`` (row, column) and ``boxes``.
+
+    Raises:
+        UsageError: no such layer, unit or place, or a step that a rule does not cover.
+    """
+    asked = as_list(unit)
+    if len(asked) > _MOST:
+        raise UsageError(f"expected at most {_MOST} units on a picture, got {len(asked)}: pass fewer `unit`")
+    if not 1 <= top <= _MOST:
+        raise UsageError(f"expected 1 to {_MOST} units on a picture, got `top={top}`")
+    found = read_image(image, opened.preprocessing)
+    name = layer or last_maps(opened.net, opened.input_shape)
+    device = compute.torch_device
+    with on_device(opened.net, device) as net:
+        normed = found.normed.to(device)
+        channels = asked or strongest_channels(net, normed, name, top)
+        views = compare_rules(
+            net, normed, name, channels=channels, at=at, batch_images=compute.batch(16), progress=progress
+        )
+    chosen = "as asked for" if asked else "the strongest in this image, strongest first"
+    where = "the place asked for" if at else "where each is largest"
+    caption = (
+        f"{title_of(opened)}; {found.names[0]}. One unit in each row: {chosen}; {where}. Its activation is"
+        " sent back to the pixels; a ReLU with input x passes the signal R on where R > 0 (deconvnet), where"
+        " x > 0 and R > 0 (guided), where x > 0 (gradient). A frame marks what the unit can"
+        f" see by arithmetic; {SHARE:.1%} of the values lie inside each scale."
+    )
+    if extensions := sorted({extension for view in views for extension in view.extensions}):
+        caption += f"\nNot defined by the deconvnet's paper: {'; '.join(extensions)}."
+    return Picture(
+        name=file_name("deconv", opened.name, layer or "", found.stem),
+        rows=unit_rows(views, 0, shown=found.shown[0], colour_order=opened.preprocessing.colour_order),
+        title=f"What makes units of {name} fire: {network_name(opened)}",
+        caption=caption,
+        numbers={
+            **{
+                rule: np.stack([view.projections[rule].maps[0].cpu().numpy() for view in views])
+                for rule in views[0].projections
+            },
+            "channels": np.array([view.channel for view in views]),
+            "values": np.array([float(view.values[0]) for view in views], np.float32),
+            "places": np.array([view.places[0] or (0, 0) for view in views]),
+            "boxes": np.array([view.boxes[0] for view in views]),
+        },
+    )
 
 
 def unit_rows(
     views: Sequence[UnitView], number: int, *, shown: NDArray[np.float32], colour_order: str
 ) -> list[list[Panel]]:
-    """Return a row of panels for each unit: the image, the patch that the unit sees, what each rule says.
+    """Return a row of panels for each unit: the image, the patch that the unit sees, and the projections.
 
     The patch is left out where every unit sees the whole image.
 
-    Args:
-        views: the units.
-        number: which of their images.
-        shown: that image in 0..1, ``H x W x 3``.
-        colour_order: of the normed channels, ``RGB`` or ``BGR``.
+    ``number`` is one of the images, ``shown`` that image in 0..1, ``H x W x 3``.
     """
     size = (shown.shape[0], shown.shape[1])
     whole = (0, 0, size[0] - 1, size[1] - 1)
@@ -48,12 +122,12 @@ def unit_rows(
             patch = shown[top : bottom + 1, left : right + 1]
             row.append(Panel(pixels=patch, title=f"what it sees\n{bottom - top + 1} x {right - left + 1} px"))
         for rule, projection in view.projections.items():
-            maps = projection.maps[number].numpy().transpose(1, 2, 0)
+            maps = projection.maps[number].cpu().numpy().transpose(1, 2, 0)
             if colour_order == "BGR":
                 maps = maps[:, :, ::-1]
             colours, limit = projection_colours(maps[top : bottom + 1, left : right + 1])
-            said = f"grey 0, scale \u00b1{limit:.2g}" if limit > 0 else "nothing: no signal arrives"
-            row.append(Panel(pixels=colours, title=f"{rule}\n{said}"))
+            scale = f"grey 0, scale \u00b1{limit:.2g}" if limit > 0 else "nothing: no signal arrives"
+            row.append(Panel(pixels=colours, title=f"{rule}\n{scale}"))
         rows.append(row)
     return rows
 
@@ -65,10 +139,9 @@ def projection_colours(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
         maps: ``H x W x C``, RGB or one channel.
 
     Returns:
-        Colours in 0..1, ``H x W x 3``, and the value that the ends of the scale stand for.
+        Colours in 0..1, ``H x W x 3``, and the value at the end of the scale.
     """
-    sizes = np.abs(maps)
-    limit = float(np.quantile(sizes, SHARE)) or float(sizes.max())
+    limit = scale_end(np.abs(maps))
     if limit == 0:
         return np.full((*maps.shape[:2], 3), 0.5, np.float32), 0.0
     return signed_colours(np.clip(maps / limit, -1, 1)), limit
@@ -92,19 +165,3 @@ def _widen(first: int, last: int, wanted: int, size: int) -> tuple[int, int]:
     """Make a span longer inside the image."""
     first = max(0, min(first, size - wanted))
     return first, min(size - 1, max(last, first + wanted - 1))
-
-
-def projection_arrays(views: Sequence[UnitView], number: int) -> dict[str, NDArray[Any]]:
-    """Return the numbers of a picture, units first, for the file beside it."""
-    arrays: dict[str, NDArray[Any]] = {
-        str(rule): np.stack([view.projections[rule].maps[number].numpy() for view in views])
-        for rule in views[0].projections
-    }
-    places = [view.places[number] or (0, 0) for view in views]
-    return {
-        **arrays,
-        "channels": np.array([view.channel for view in views]),
-        "values": np.array([float(view.values[number]) for view in views], np.float32),
-        "places": np.array(places),
-        "boxes": np.array([view.boxes[number] for view in views]),
-    }

@@ -1,4 +1,4 @@
-"""The deconvnet: what in the image made a unit fire, beside what two other backward rules say of it."""
+"""The deconvnet: what in the image made a unit fire, beside two other backward rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import activations, field_of, pixel_box
-from striate.look.signals import Place, Projection, Rule, project, project_units
+from striate.look.layers import field_of, pixel_box
+from striate.look.running import reading
+from striate.look.signals import Place, Projection, project_units
 
 RULES: tuple[Rule, ...] = ("deconvnet", "guided", "gradient")
 """The backward rules in the order of the pictures."""
@@ -46,43 +48,6 @@ class UnitView:
         return tuple(sorted({name for found in self.projections.values() for name in found.extensions}))
 
 
-def deconvnet(
-    net: nn.Module,
-    images: Tensor,
-    target: int,
-    *,
-    layer: str,
-    at: Place | Sequence[Place] | None = None,
-    batch_images: int = 16,
-    progress: Progress = silent,
-) -> Tensor:
-    """Project one unit of a layer down to the pixels.
-
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        target: the unit's map, or its feature.
-        layer: path of a module, see ``signals.project``.
-        at: row and column of the unit; None: where its map is largest in each image.
-        batch_images: images that run at a time.
-        progress: is told of images done.
-
-    Returns:
-        ``N x C x H x W``.
-
-    Raises:
-        UsageError: as ``signals.project``, which also returns the values, the places and what the paper does
-            not define.
-
-    Paper: Zeiler and Fergus 2013, section 2.1.
-    Departures: as ``signals.project``.
-    """
-    projection = project(
-        net, images, layer, channel=target, at=at, batch_images=batch_images, progress=progress
-    )
-    return projection.maps
-
-
 def compare_rules(
     net: nn.Module,
     images: Tensor,
@@ -96,21 +61,10 @@ def compare_rules(
 ) -> list[UnitView]:
     """Project units by several rules, with the box of pixels that each sees.
 
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        layer: path of a module.
-        channels: units, by the number of their map or feature.
-        at: as ``deconvnet``.
-        rules: at ReLUs.
-        batch_images: images that run at a time.
-        progress: is told of projections done.
-
-    Returns:
-        One view for each channel.
+    Arguments as ``signals.project_units``, with several ``rules``; one view for each channel.
 
     Raises:
-        UsageError: as ``signals.project``.
+        UsageError: no rule, or as ``signals.project``.
     """
     if not rules:
         raise UsageError(f"expected at least one rule of {', '.join(RULES)}, got none")
@@ -153,8 +107,14 @@ def strongest_channels(net: nn.Module, image: Tensor, layer: str, count: int) ->
     Raises:
         UsageError: the layer gives neither maps nor features.
     """
-    kept = activations(net, image, [layer])[layer]
-    if kept.ndim not in (2, 4):
-        raise UsageError(f"expected a layer that gives maps or features, got {layer}: take another layer")
-    peaks = kept[0].flatten(1).amax(1) if kept.ndim == 4 else kept[0]
+    peaks = torch.zeros(0)
+
+    def take(layer: str, kept: Tensor) -> None:
+        nonlocal peaks
+        if kept.ndim not in (2, 4):
+            raise UsageError(f"expected a layer that gives maps or features, got {layer}: take another layer")
+        peaks = kept[0].flatten(1).amax(1) if kept.ndim == 4 else kept[0].clone()
+
+    with reading(net, [layer], image) as run:
+        run(image, take)
     return torch.argsort(peaks, descending=True, stable=True)[:count].tolist()

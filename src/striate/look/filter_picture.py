@@ -1,7 +1,6 @@
-"""Pictures of filters: tiles in colour or grey, or one row a filter and one column a channel."""
+"""The picture of filters: tiles in colour or grey, or one row a filter and one column a channel."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.errors import UsageError
-from striate.look.filters import ColourOrder, Filters, colours_of
-from striate.look.picture import Panel, save_maps, save_picture, tiles
+from striate.look.filters import ColourOrder, Filters, colours_of, read_filters
+from striate.look.inputs import as_list, network_name, title_of
+from striate.look.picture import Panel, Picture, file_name, tiles
+from striate.weights.open import OpenNetwork
 
 MOST_IMAGE_FILTERS = 128
 MOST_FILTERS = 16
@@ -20,36 +21,67 @@ _TILE_PX = 13
 _DOTS_PER_MM = 150 / 25.4
 
 
+def show_filters(
+    opened: OpenNetwork,
+    *,
+    layer: str | None = None,
+    unit: int | Sequence[int] | None = None,
+    top: int | None = None,
+    channels: int = MOST_CHANNELS,
+    shared: bool = False,
+) -> Picture:
+    """Show the filters of a layer: of the first one in colour, of deeper ones channel by channel.
+
+    Args:
+        opened: the network.
+        layer: path of a convolution, or of a fully connected layer on the image; None takes the first.
+        unit: numbers of filters; None takes those of the largest norm.
+        top: how many; None: 128 tiles, or 16 rows.
+        channels: how many input channels of deeper layers, at least 1.
+        shared: one scale for all filters of the layer; otherwise each has its own.
+
+    Returns:
+        A picture with the numbers of ``draw_filters``.
+
+    Raises:
+        UsageError: no such layer or filter, or a number below 1.
+    """
+    return draw_filters(
+        read_filters(opened.net, layer, input_shape=opened.input_shape),
+        network=title_of(opened),
+        name=network_name(opened),
+        only=as_list(unit),
+        most_filters=top,
+        most_channels=channels,
+        shared=shared,
+        order=opened.preprocessing.colour_order,
+    )
+
+
 def draw_filters(
     filters: Filters,
-    path: str | Path,
     *,
     network: str,
+    name: str = "",
     only: Sequence[int] = (),
     most_filters: int | None = None,
     most_channels: int = MOST_CHANNELS,
     shared: bool = False,
     order: ColourOrder = "RGB",
-) -> str:
-    """Draw filters and write the numbers beside the picture, as ``.npz``.
+) -> Picture:
+    """Draw filters.
 
     Filters that see an image of three channels are tiles in colour; filters that read one channel are grey
     tiles. Of others, each filter is a row and each channel that it reads a tile; blank where there is no
     link. Where not all can be drawn, the filters of the largest norm are, and the channels that weigh most in
     them.
 
-    Args:
-        filters: of ``read_filters``.
-        path: the picture: .png, .svg or .pdf.
-        network: what to call the network in the caption.
-        only: numbers of filters, instead of the strongest.
-        most_filters: None: 128 tiles, or 16 rows.
-        most_channels: columns of tiles, at least 1.
-        shared: one scale for all filters of the layer; otherwise each filter has its own.
-        order: of the colours that the network takes.
+    Arguments as ``show_filters``; ``network`` is for the caption, ``name`` for the title ("": ``network``),
+    ``order`` that of the colours that the network takes.
 
     Returns:
-        The caption.
+        A picture with the numbers ``weights`` and ``linked`` of the drawn ``filters`` and ``channels``,
+        ``largest`` (the magnitude that each filter is divided by) and ``norms`` of all filters.
 
     Raises:
         UsageError: no such filter, or a number below 1.
@@ -71,25 +103,23 @@ def draw_filters(
     caption = _caption(filters, network, shown, channels, only, shared, order)
     tile = panel.pixels.shape[1]
     dots = max(1, round(_page_dots(panel) / tile)) * tile
-    name = network.partition(",")[0]
-    save_picture(
-        [[panel]],
-        path,
+    name = name or network
+    kept = torch.arange(filters.weights.shape[1]) if channels is None else channels
+    return Picture(
+        name=file_name("filters", name, filters.layer),
+        rows=[[panel]],
         title=f"Filters of {filters.layer}, {name}",
         caption=caption,
+        numbers={
+            "weights": filters.weights[shown][:, kept].numpy(),
+            "linked": filters.linked[shown][:, kept].numpy(),
+            "filters": shown.numpy(),
+            "channels": kept.numpy(),
+            "largest": largest[shown].numpy(),
+            "norms": filters.norms.numpy(),
+        },
         panel_mm=dots / _DOTS_PER_MM,
     )
-    kept = torch.arange(filters.weights.shape[1]) if channels is None else channels
-    save_maps(
-        Path(path).with_suffix(".npz"),
-        weights=filters.weights[shown][:, kept].numpy(),
-        linked=filters.linked[shown][:, kept].numpy(),
-        filters=shown.numpy(),
-        channels=kept.numpy(),
-        largest=largest[shown].numpy(),
-        norms=filters.norms.numpy(),
-    )
-    return caption
 
 
 def _choose(filters: Filters, only: Sequence[int], limit: int) -> Tensor:
@@ -114,7 +144,7 @@ def _choose_channels(filters: Filters, shown: Tensor, limit: int) -> Tensor:
 
 
 def _columns(count: int) -> int:
-    """Return how many tiles go in a row: a divisor near the width of a picture that is wider than high."""
+    """Return how many tiles go in a row: a divisor of the count for which the picture is wider than high."""
     if count <= 8:
         return count
     wish = (1.5 * count) ** 0.5
@@ -141,7 +171,7 @@ def _enlarged(maps: NDArray[Any]) -> NDArray[Any]:
 def _tiles(
     filters: Filters, shown: Tensor, largest: Tensor, shared: bool, order: ColourOrder, *, whole: bool
 ) -> Panel:
-    """Draw one tile a filter; the towers one above the other."""
+    """Draw one tile for each filter; the towers one above the other."""
     if filters.sees_image and filters.weights.shape[1] == 3:
         drawn = colours_of(filters.weights, shared=shared, order=order)[shown.numpy()]
         fill = 1.0
@@ -230,7 +260,7 @@ def _caption(
         if filters.sees_image and all_channels == 3:
             said.append("In colour: how each filter weighs red, green and blue.")
             if order == "BGR":
-                said.append("The network takes blue first; the colours here are right.")
+                said.append("The network takes blue first; red is drawn as red.")
         said.append("Row names are the number of the first filter in the row.")
         if filters.towers > 1 and len(shown) == count and not only:
             said.append(

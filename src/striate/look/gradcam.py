@@ -1,4 +1,4 @@
-"""Grad-CAM: where in the image the last maps speak for a class."""
+"""Grad-CAM: where in the image the last maps support a class."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from striate.look.signals import recorded
 def grad_cam(
     net: nn.Module,
     images: Tensor,
-    target: Target,
+    target: Target = None,
     *,
     layer: str | None = None,
     upsample: bool = True,
@@ -30,7 +30,7 @@ def grad_cam(
         layer: path of a module that gives maps; None: ``last_maps``.
         upsample: enlarge the maps to the size of the images (bilinear); else they keep the layer's size.
         batch_images: images that run at a time; it changes memory, not results.
-        progress: is told of images done.
+        progress: listener: images done.
 
     Returns:
         ``N x 1 x H x W``, at least 0, in units of the score: not scaled to 0..1.

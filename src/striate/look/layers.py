@@ -1,11 +1,11 @@
-"""Reading a network's layers without leaving a trace on it."""
+"""A network's layers by name, and what their units see. The network is left as it was."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from striate.anatomy import trace
 from striate.anatomy.field import Field
@@ -46,58 +46,25 @@ def find_layer(net: nn.Module, name: str) -> nn.Module:
     raise UsageError(f"expected the name of a layer, got {name!r}: did you mean {' or '.join(close)}?")
 
 
-def activations(net: nn.Module, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Run images through a network and keep what some layers give.
-
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed, on the network's device.
-        layers: paths of modules; of a module used several times, its last use counts.
-
-    Returns:
-        The outputs by name, detached: ``N x C x H x W``, or ``N x features``.
-
-    Raises:
-        UsageError: no such layer, or one that the images do not reach, or that gives no tensor.
-    """
-    kept: dict[str, Tensor] = {}
-    with untouched(net), torch.no_grad(), outputs(net, layers, kept):
-        net(images)
-    missing = [name for name in layers if name not in kept]
-    if missing:
-        raise UsageError(
-            f"expected layers that give a tensor for these images, got {', '.join(missing)}:"
-            " such a layer is not used at test time"
-        )
-    return {name: tensor.detach() for name, tensor in kept.items()}
+def device_of(net: nn.Module) -> torch.device:
+    """Return the device of a network's weights; the CPU if it has none."""
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
 
 @contextmanager
-def outputs(net: nn.Module, layers: Sequence[str], into: dict[str, Tensor]) -> Iterator[None]:
-    """While the block runs, put what these layers give ``into`` a dict, gradients and all."""
-
-    def keeper(name: str):  # type: ignore[no-untyped-def]
-        def keep(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                into[name] = output
-
-        return keep
-
-    handles = []
+def on_device(net: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """Move a network to a device for a block; afterwards it is where it was."""
+    before = device_of(net)
     try:
-        for name in layers:
-            handles.append(find_layer(net, name).register_forward_hook(keeper(name)))
-        yield
+        yield net.to(device)
     finally:
-        for handle in handles:
-            handle.remove()
+        net.to(before)
 
 
 def field_of(net: nn.Module, input_shape: tuple[int, int, int], layer: str) -> Field | None:
     """Return the receptive fields of a layer's units by arithmetic.
 
-    Of a block, those of its last row; of a module used several times, those of its last use, whose output
-    hooks see.
+    Of a block, those of its last operation; of a module used several times, those of its last use.
 
     Returns:
         None where no one size describes them, or the network runs but can't be read on shapes alone.

@@ -6,20 +6,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
 from striate.anatomy.field import Field
+from striate.core.choices import MapStrength
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import find_layer, pixel_box
 from striate.look.picture import Box
 from striate.look.running import reading
-
-By = Literal["max", "mean"]
 
 MOST_LAYERS = 9
 
@@ -27,7 +25,7 @@ MOST_LAYERS = 9
 def feature_maps(
     net: nn.Module,
     images: Tensor,
-    target: Sequence[str],
+    layers: Sequence[str],
     *,
     batch_images: int = 16,
     progress: Progress = silent,
@@ -37,9 +35,9 @@ def feature_maps(
     Args:
         net: the network; it is left as it was.
         images: ``N x C x H x W``, normed, on the network's device.
-        target: paths of layers; of a module used several times, its last use counts.
+        layers: paths of layers; of a module used several times, its last use counts.
         batch_images: images in a forward pass; the maps do not depend on it.
-        progress: told the images that are done, as stage ``images``.
+        progress: listener of the stage ``images``.
 
     Returns:
         For each layer ``N x channels x height x width``, as the layer gave them: a later operation that works
@@ -51,7 +49,7 @@ def feature_maps(
     """
     if images.ndim != 4 or not len(images):
         raise UsageError(f"expected images, N x C x H x W, got a tensor of {tuple(images.shape)}")
-    kept: dict[str, list[Tensor]] = {layer: [] for layer in target}
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
 
     def take(layer: str, output: Tensor) -> None:
         if output.ndim != 4:
@@ -75,7 +73,7 @@ def feature_maps(
     return maps
 
 
-def strengths(maps: Tensor, by: By = "max") -> Tensor:
+def strengths(maps: Tensor, by: MapStrength = "max") -> Tensor:
     """Say how strong each map is: its largest value, or the mean of its values.
 
     Args:
@@ -116,7 +114,7 @@ class LayerMaps:
 
     layer: str
     maps: Tensor
-    by: By
+    by: MapStrength
     strengths: Tensor
     order: Tensor
     num_dead: int
@@ -153,18 +151,24 @@ class LayerMaps:
 
 
 def maps_of_image(
-    net: nn.Module, image: Tensor, target: Sequence[str] | None = None, *, by: By = "max"
+    net: nn.Module,
+    image: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    by: MapStrength = "max",
+    progress: Progress = silent,
 ) -> list[LayerMaps]:
     """Return the feature maps of one image, sorted, with the receptive fields of their units.
 
     Args:
         net: the network; it is left as it was.
         image: ``1 x C x H x W``, normed.
-        target: paths of layers; None takes ``main_layers``.
+        layers: paths of layers; None takes ``main_layers``.
         by: what makes a map strong: its largest value (``max``) or its mean (``mean``).
+        progress: listener.
 
     Returns:
-        One record a layer, on the CPU.
+        One value for each layer, on the CPU.
 
     Raises:
         UsageError: as ``feature_maps``; more than one image; a network without maps.
@@ -173,10 +177,10 @@ def maps_of_image(
         raise UsageError(f"expected one image, 1 x C x H x W, got a tensor of {tuple(image.shape)}")
     _, channels, height, width = image.shape
     anatomy = trace(net, (channels, height, width))
-    layers = main_layers(net, anatomy) if target is None else list(target)
+    layers = main_layers(net, anatomy) if layers is None else list(layers)
     modules = {layer: find_layer(net, layer) for layer in layers}
     found = []
-    for layer, maps in feature_maps(net, image, layers).items():
+    for layer, maps in feature_maps(net, image, layers, progress=progress).items():
         own = maps[0].float().cpu()
         strong = strengths(own, by)
         rows = _rows_of(anatomy, layer, modules[layer])

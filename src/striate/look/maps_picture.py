@@ -1,85 +1,110 @@
 """Pictures of feature maps: the strongest of one layer, or of each main layer of a network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.core.choices import MapStrength
+from striate.core.compute import Compute
 from striate.core.errors import UsageError
-from striate.look.maps import LayerMaps
-from striate.look.picture import Box, Panel, save_maps, save_picture
+from striate.core.progress import Progress, silent
+from striate.look.inputs import ImageChoice, Images, network_name, read_image, title_of
+from striate.look.layers import on_device
+from striate.look.maps import LayerMaps, maps_of_image
+from striate.look.picture import Box, Panel, Picture, file_name
+from striate.look.signals import Place
+from striate.weights.open import OpenNetwork
 
 PER_ROW = 8
 MOST_MAPS = 24
 _PANEL_MM = 22.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a picture is of.
-
-    Attributes:
-        network: what to call the network in the caption.
-        image: what to call the image.
-        shown: the image as people see it, ``H x W x 3`` in 0..1, pixel by pixel what the network got.
-    """
-
-    network: str
-    image: str
-    shown: NDArray[Any]
-
-
-def draw_layer(
-    found: LayerMaps,
-    subject: Subject,
-    path: str | Path,
+def show_activations(
+    opened: OpenNetwork,
+    image: ImageChoice,
     *,
-    unit: tuple[int, int, int] | None = None,
-    most: int = MOST_MAPS,
+    layer: str | Sequence[str] | None = None,
+    unit: int | None = None,
+    at: Place | None = None,
+    by: MapStrength = "max",
+    top: int | None = None,
     own_scale: bool = False,
-) -> str:
-    """Draw the strongest maps of a layer, with one unit and the pixels that it sees; write the ``.npz``.
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Picture:
+    """Show the feature maps that an image gives, the strongest first, and what a unit sees of the image.
 
     Args:
-        found: of ``maps_of_image``.
-        subject: the network and the image.
-        path: the picture: .png, .svg or .pdf.
-        unit: channel, row and column; None takes the strongest unit of the strongest map.
-        most: maps to draw.
-        own_scale: each map on its own scale; otherwise all small maps have one.
+        opened: the network.
+        image: one image, see ``inputs.read_images``.
+        layer: path of a layer, drawn in detail; several paths: a row each; None: the main layers.
+        unit: number of a map of the one layer; None takes the strongest.
+        at: row and column of a unit in this map; None: where the map is largest.
+        by: what makes a map strong: its largest value (``max``) or its mean (``mean``).
+        top: how many maps, at least 1; None: 24 of one layer, 8 a row.
+        own_scale: each map on its own scale; otherwise the maps of a layer have one.
+        compute: where; the numbers are fp32.
+        progress: listener.
 
     Returns:
-        The caption.
+        A picture with the numbers, of one layer, ``maps``, ``strengths``, ``order``, ``unit`` (channel, row,
+        column) and ``box``; of several, ``maps.LAYER``, ``channels.LAYER``, ``unit.LAYER`` and ``box.LAYER``
+        of the maps that are drawn. A box of -1 sees padding only.
 
     Raises:
-        UsageError: ``most`` below 1.
+        UsageError: no such layer, map or unit, or a layer without maps.
     """
+    layers = [layer] if isinstance(layer, str) else list(layer or ())
+    if unit is not None and len(layers) != 1:
+        raise UsageError("expected one `layer` with `unit`: units are numbered within a layer")
+    found = read_image(image, opened.preprocessing)
+    device = compute.torch_device
+    with on_device(opened.net, device) as net:
+        maps = maps_of_image(net, found.normed.to(device), layers or None, by=by, progress=progress)
+    place = "" if unit is None else f"{unit}:{at[0]},{at[1]}" if at else str(unit)
+    name = file_name("activations", network_name(opened), *layers, place, found.stem)
+    if len(layers) == 1:
+        chosen = maps[0].unit(unit, *(at or ()))
+        return _of_layer(opened, found, maps[0], chosen, MOST_MAPS if top is None else top, own_scale, name)
+    return _of_layers(opened, found, maps, PER_ROW if top is None else top, own_scale, name)
+
+
+def _of_layer(
+    opened: OpenNetwork,
+    image: Images,
+    found: LayerMaps,
+    unit: tuple[int, int, int],
+    most: int,
+    own_scale: bool,
+    file: str,
+) -> Picture:
+    """Draw the strongest maps of a layer, with one unit and the pixels that it sees."""
     if most < 1:
         raise UsageError(f"expected at least 1 map to draw, got {most}")
-    channel, row, column = found.unit() if unit is None else unit
+    channel, row, column = unit
+    shown = image.shown[0]
     box = found.box(row, column)
     values = found.maps[channel].numpy()
     name = f"#{channel} at {row},{column}"
     top: list[Panel] = [
         Panel(
-            pixels=subject.shown,
-            title=f"{subject.image}\nwhat unit {name} sees",
+            pixels=shown,
+            title=f"{image.names[0]}\nwhat unit {name} sees",
             boxes=() if box is None else [box],
             width=2,
         )
     ]
     if box is not None and not _is_all(box, found.input_shape):
-        patch = subject.shown[box[0] : box[2] + 1, box[1] : box[3] + 1]
+        patch = shown[box[0] : box[2] + 1, box[1] : box[3] + 1]
         if max(patch.shape[:2]) > 4 * min(patch.shape[:2]):
-            patch = subject.shown
+            patch = shown
         else:
             size = f"{patch.shape[0]}x{patch.shape[1]} px"
-            width = 2 * min(
-                1.0, subject.shown.shape[0] * patch.shape[1] / patch.shape[0] / subject.shown.shape[1]
-            )
+            width = 2 * min(1.0, shown.shape[0] * patch.shape[1] / patch.shape[0] / shown.shape[1])
             top.append(Panel(pixels=patch, title=f"the same pixels\n{size}", width=width))
     frame = [(row, column, row, column)] if values.size > 1 else ()
     top.append(
@@ -89,52 +114,33 @@ def draw_layer(
             boxes=frame,
             width=2,
             scale="value",
-            **_look(values),
+            **_scale(values),
         )
     )
     chosen = [int(number) for number in found.order[:most]]
     small = _panels(found, chosen, own_scale=own_scale)
     rows = [top, *(small[start : start + PER_ROW] for start in range(0, len(small), PER_ROW))]
     rows[1][-1] = _with_scale(rows[1][-1], own_scale)
-    caption = _layer_caption(found, subject, name, box, len(chosen), own_scale)
-    short = subject.network.partition(",")[0]
-    save_picture(
-        rows, path, title=f"Feature maps of {found.layer}, {short}", caption=caption, panel_mm=_PANEL_MM
+    return Picture(
+        name=file,
+        rows=rows,
+        title=f"Feature maps of {found.layer}, {network_name(opened)}",
+        caption=_layer_caption(found, _subject(opened, image), name, box, len(chosen), own_scale),
+        numbers={
+            "maps": found.maps.numpy(),
+            "strengths": found.strengths.numpy(),
+            "order": found.order.numpy(),
+            "unit": np.array([channel, row, column]),
+            "box": np.array([-1, -1, -1, -1] if box is None else box),
+        },
+        panel_mm=_PANEL_MM,
     )
-    save_maps(
-        Path(path).with_suffix(".npz"),
-        maps=found.maps.numpy(),
-        strengths=found.strengths.numpy(),
-        order=found.order.numpy(),
-        unit=np.array([channel, row, column]),
-        box=np.array([-1, -1, -1, -1] if box is None else box),
-    )
-    return caption
 
 
-def draw_overview(
-    layers: Sequence[LayerMaps],
-    subject: Subject,
-    path: str | Path,
-    *,
-    most: int = PER_ROW,
-    own_scale: bool = False,
-) -> str:
-    """Draw a row a layer: the image with what its strongest unit sees, then its strongest maps.
-
-    Args:
-        layers: of ``maps_of_image``.
-        subject: the network and the image.
-        path: the picture: .png, .svg or .pdf; the ``.npz`` beside it holds the maps that are drawn.
-        most: maps of each layer.
-        own_scale: each map on its own scale; otherwise those of a layer have one.
-
-    Returns:
-        The caption.
-
-    Raises:
-        UsageError: no layer, or ``most`` below 1.
-    """
+def _of_layers(
+    opened: OpenNetwork, image: Images, layers: Sequence[LayerMaps], most: int, own_scale: bool, file: str
+) -> Picture:
+    """Draw a row for each layer: the image with what its strongest unit sees, then its strongest maps."""
     if most < 1:
         raise UsageError(f"expected at least 1 map to draw, got {most}")
     rows: list[list[Panel]] = []
@@ -147,20 +153,27 @@ def draw_overview(
         maps = _panels(found, chosen, own_scale=own_scale)
         maps[-1] = _with_scale(maps[-1], own_scale)
         title = f"{found.layer}\n{count} maps, {height}x{width}"
-        image = Panel(pixels=subject.shown, title=title, boxes=() if box is None else [box])
-        rows.append([image, *maps])
+        first = Panel(pixels=image.shown[0], title=title, boxes=() if box is None else [box])
+        rows.append([first, *maps])
         arrays[f"maps.{found.layer}"] = found.maps[chosen].numpy()
         arrays[f"channels.{found.layer}"] = np.array(chosen)
         arrays[f"unit.{found.layer}"] = np.array([channel, row, column])
         arrays[f"box.{found.layer}"] = np.array([-1, -1, -1, -1] if box is None else box)
-    caption = _overview_caption(layers, subject, most, own_scale)
-    short = subject.network.partition(",")[0]
-    save_picture(rows, path, title=f"Feature maps of {short}", caption=caption, panel_mm=_PANEL_MM)
-    save_maps(Path(path).with_suffix(".npz"), **arrays)
-    return caption
+    return Picture(
+        name=file,
+        rows=rows,
+        title=f"Feature maps of {network_name(opened)}",
+        caption=_overview_caption(layers, _subject(opened, image), most, own_scale),
+        numbers=arrays,
+        panel_mm=_PANEL_MM,
+    )
 
 
-def _look(values: NDArray[Any]) -> dict[str, Any]:
+def _subject(opened: OpenNetwork, image: Images) -> str:
+    return f"{title_of(opened)}; image {image.names[0]}."
+
+
+def _scale(values: NDArray[Any]) -> dict[str, Any]:
     """Return colours and the ends of the scale: symmetric about 0 for signed values, from 0 for amounts.
 
     Amounts that are all far from 0, by a third of the largest, have a scale that starts at the smallest.
@@ -174,11 +187,11 @@ def _look(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _panels(found: LayerMaps, chosen: Sequence[int], *, own_scale: bool) -> list[Panel]:
-    together = _look(found.maps[list(chosen)].numpy())
+    together = _scale(found.maps[list(chosen)].numpy())
     panels = []
     for channel in chosen:
         values = found.maps[channel].numpy()
-        own = _look(values)
+        own = _scale(values)
         if own["colours"] != together["colours"]:  # a map without negative values in a layer that has some
             own = {"colours": together["colours"], "limits": (-own["limits"][1], own["limits"][1])}
         panels.append(
@@ -193,11 +206,7 @@ def _panels(found: LayerMaps, chosen: Sequence[int], *, own_scale: bool) -> list
 
 def _with_scale(panel: Panel, own_scale: bool) -> Panel:
     """Put the row's scale beside its last map."""
-    if own_scale:
-        return panel
-    return Panel(
-        pixels=panel.pixels, title=panel.title, colours=panel.colours, limits=panel.limits, scale="value"
-    )
+    return panel if own_scale else replace(panel, scale="value")
 
 
 def _is_all(box: Box, input_shape: tuple[int, int, int]) -> bool:
@@ -205,12 +214,10 @@ def _is_all(box: Box, input_shape: tuple[int, int, int]) -> bool:
 
 
 def _layer_caption(
-    found: LayerMaps, subject: Subject, unit: str, box: Box | None, drawn: int, own_scale: bool
+    found: LayerMaps, subject: str, unit: str, box: Box | None, drawn: int, own_scale: bool
 ) -> str:
     count, height, width = found.maps.shape
-    said = [
-        f"{subject.network}; image {subject.image}. Layer {found.layer}: {count} maps of {height}x{width}."
-    ]
+    said = [f"{subject} Layer {found.layer}: {count} maps of {height}x{width}."]
     said.append(_which(found, drawn, count))
     said.append(_scales(own_scale, "small maps"))
     if box is None:
@@ -229,9 +236,9 @@ def _layer_caption(
     return " ".join(said)
 
 
-def _overview_caption(layers: Sequence[LayerMaps], subject: Subject, most: int, own_scale: bool) -> str:
+def _overview_caption(layers: Sequence[LayerMaps], subject: str, most: int, own_scale: bool) -> str:
     most_there = max(len(found.maps) for found in layers)
-    said = [f"{subject.network}; image {subject.image}. One row a layer."]
+    said = [f"{subject} One row a layer."]
     said.append(_which(layers[0], most, most_there))
     said.append(_scales(own_scale, "maps of a layer"))
     said.append(

@@ -1,67 +1,109 @@
 """The picture of occlusion: the image, the occluder to scale, and the three maps of the paper."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.core.choices import Fill
+from striate.core.compute import Compute
+from striate.core.errors import UsageError
+from striate.core.progress import Progress, silent
 from striate.data.preprocess import Preprocessing
-from striate.look.occlusion import Fill, OcclusionMaps, fill_of, on_pixels
-from striate.look.picture import Panel, save_maps, save_picture
+from striate.data.source import counted
+from striate.look.inputs import ImageChoice, class_name, find_class, network_name, read_images, title_of
+from striate.look.layers import on_device
+from striate.look.occlusion import OcclusionMaps, fill_of, grid_of, occlude
+from striate.look.picture import Panel, Picture, file_name
+from striate.weights.open import OpenNetwork
 
-_FILL_WORDS = {
-    "grey": "mid grey",
-    "mean": "the training mean's colour",
-    "blur": "the blurred image",
-}
+_MOST = 16
+_FILL_WORDS = {"grey": "mid grey", "mean": "the training mean's colour", "blur": "the blurred image"}
 
 
-def draw_occlusion(
-    maps: OcclusionMaps,
-    picture: Path,
-    numbers: Path,
+def show_occlusion(
+    opened: OpenNetwork,
+    images: ImageChoice | Sequence[ImageChoice],
     *,
-    shown: NDArray[np.float32],
-    names: Sequence[str],
-    classes: Sequence[str],
-    network: str,
-    preprocessing: Preprocessing,
-    fill: Fill,
-    blur_px: float,
-    note: str = "",
-) -> None:
-    """Draw a row for each image, and write the numbers beside it.
+    cls: str | int | None = None,
+    layer: str | None = None,
+    size_px: int | tuple[int, int] | None = None,
+    stride_px: int | tuple[int, int] | None = None,
+    fill: Fill = "grey",
+    blur_px: float | None = None,
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Picture:
+    """Slide an occluder over images: which parts does the network need?
 
     Args:
-        maps: of ``occlude``.
-        picture: file of the picture.
-        numbers: file of the numbers, ``.npz``.
-        shown: the images in 0..1, ``N x H x W x 3``.
-        names: of the images.
-        classes: names in the order of the scores.
-        network: its name and how it got its weights, for the caption.
-        preprocessing: what the images went through.
-        fill: what the occluder showed.
-        blur_px: of the fill ``blur``.
-        note: more for the caption.
+        opened: the network.
+        images: at most 16, see ``inputs.read_images``.
+        cls: name or number of a class; None takes what the network says of each whole image.
+        layer: whose strongest feature map is summed; None takes the top convolution layer.
+        size_px: side of the occluder, or its height and width; None: 50 of 224 px, in proportion.
+        stride_px: step, or the steps down and to the right; None: 10 of 224 px, in proportion.
+        fill: what the occluder shows, see ``occlusion.fill_of``.
+        blur_px: standard deviation of the Gaussian of ``blur``; None: a fifth of the size, at least 1.
+        compute: where and how: bf16 has 3 digits, fp32 is exact.
+        progress: listener.
+
+    Returns:
+        A picture with the numbers ``probability``, ``score``, ``label`` and ``activation`` (N x R x C), each
+        with its value without the occluder (``whole_probability`` and so on), ``target``, ``unit``,
+        ``layer``, and the grid: ``rows``, ``columns`` (of the centres), ``tops``, ``lefts``, ``size_px``,
+        ``stride_px``.
+
+    Raises:
+        UsageError: as ``occlusion.occlude``, or more than 16 images.
     """
-    covers = _covers(fill, shown, preprocessing, blur_px)
+    chosen = None if cls is None else find_class(cls, opened.classes)
+    found = read_images(images, opened.preprocessing)
+    shown, names = found.shown, found.names
+    if len(names) > _MOST:
+        raise UsageError(f"expected at most {_MOST} images in one picture, got {len(names)}: name fewer")
+    grid = grid_of(shown.shape[1], shown.shape[2], size_px, stride_px)
+    blur = max(1.0, min(grid.size_px) / 5) if blur_px is None else blur_px
+    device, precision = compute.torch_device, compute.forward_precision
+    normed = found.normed.to(device)
+    with on_device(opened.net, device) as net:
+        maps = occlude(
+            net,
+            normed,
+            chosen,
+            size_px=grid.size_px,
+            stride_px=grid.stride_px,
+            fill=fill_of(fill, normed, opened.preprocessing, blur_px=blur),
+            layer=layer,
+            multi_label=opened.bundle.multi_label,
+            temperature=opened.bundle.temperature,
+            batch_images=compute.batch_images,
+            precision=precision,
+            progress=progress,
+        )
+    covers = _covers(fill, shown, opened.preprocessing, blur)
     rows = [
-        panels(maps, number, shown=shown[number], cover=covers[number], name=names[number], classes=classes)
-        for number in range(len(shown))
+        panels(maps, n, shown=shown[n], cover=covers[n], name=names[n], classes=opened.classes)
+        for n in range(len(shown))
     ]
-    many = len({int(target) for target in maps.target}) > 1 or len(shown) > 1
-    what = f"{len(shown)} images" if many else f"p({_name(classes, int(maps.target[0]))})"
-    save_picture(
-        rows,
-        picture,
-        title=f"Occlusion: {network.partition(',')[0]}, {what}",
-        caption=_caption(maps, shown.shape[1:3], network, _FILL_WORDS[fill], blur_px, note),
+    what = f"p({class_name(int(maps.target[0]), opened.classes)})"
+    if len(shown) > 1:
+        what = f"{len(shown)} images"
+    note = " Computed in bfloat16." if precision == "bf16" else ""
+    return Picture(
+        name=file_name("occlusion", network_name(opened), found.stem),
+        rows=rows,
+        title=f"Occlusion: {network_name(opened)}, {what}",
+        caption=_caption(maps, shown.shape[1:3], title_of(opened), _FILL_WORDS[fill], blur) + note,
+        numbers={
+            **arrays(maps),
+            "classes": np.array(opened.classes),
+            "images": np.array(names),
+            "fill": np.array(fill),
+        },
         panel_mm=46.0,
     )
-    save_maps(numbers, **arrays(maps), classes=np.array(classes), images=np.array(names), fill=np.array(fill))
 
 
 def panels(
@@ -75,54 +117,48 @@ def panels(
 ) -> list[Panel]:
     """Return the panels of one image: image, occluder, and the maps (b), (d) and (e).
 
-    Args:
-        maps: of ``occlude``.
-        number: of the image in ``maps``.
-        shown: the image in 0..1, ``H x W x 3``.
-        cover: what the occluder shows, in 0..1, ``H x W x 3``.
-        name: of the image.
-        classes: names in the order of the scores.
+    ``number`` is the image in ``maps``; ``shown`` and ``cover`` are colours in 0..1, ``H x W x 3``.
     """
     height, width = shown.shape[:2]
-    probability = maps.probability[number].numpy()
+    grid = maps.grid
+    probability = maps.probability.map[number].numpy()
     lowest = np.unravel_index(int(probability.argmin()), probability.shape)
-    top, left = maps.tops[int(lowest[0])], maps.lefts[int(lowest[1])]
-    window = slice(top, top + maps.size_px[0]), slice(left, left + maps.size_px[1])
+    window = grid.window(int(lowest[0]), int(lowest[1]))
     covered = shown.copy()
     covered[window] = cover[window]
-    target, label = int(maps.target[number]), int(maps.whole_label[number])
-    labels = maps.label[number].numpy()
-    box = (top, left, top + maps.size_px[0] - 1, left + maps.size_px[1] - 1)
+    target, label = int(maps.target[number]), int(maps.label.whole[number])
+    labels = maps.label.map[number].numpy()
+    down, right = window
     found = [
-        Panel(pixels=shown, title=f"{name}\nmost probable: {_name(classes, label)}"),
+        Panel(pixels=shown, title=f"{name}\nmost probable: {class_name(label, classes)}"),
         Panel(
             pixels=covered,
-            title=f"occluder {maps.size_px[0]} x {maps.size_px[1]} px, stride {_by(maps.stride_px)}\n"
+            title=f"occluder {_by(grid.size_px)} px, stride {_short(grid.stride_px)}\n"
             f"where p is smallest: {probability[lowest]:.3g}",
-            boxes=[box],
+            boxes=[(down.start, right.start, down.stop - 1, right.stop - 1)],
         ),
     ]
-    if maps.activation is not None and maps.unit is not None and maps.whole_activation is not None:
+    if (sums := maps.activation) is not None:
         found.append(
             Panel(
-                pixels=on_pixels(maps.activation[number].numpy(), maps, height, width),
-                title=f"(b) sum of map {int(maps.unit[number])} of {maps.layer}\n"
-                f"whole image: {float(maps.whole_activation[number]):.4g}",
+                pixels=grid.on_pixels(sums.map[number].numpy(), height, width),
+                title=f"(b) sum of map {int(sums.unit[number])} of {sums.layer}\n"
+                f"whole image: {float(sums.whole[number]):.4g}",
                 scale="sum of the map",
             )
         )
     found += [
         Panel(
-            pixels=on_pixels(probability, maps, height, width),
-            title=f"(d) p({_name(classes, target)})\n"
-            f"whole image: {float(maps.whole_probability[number]):.3g}",
+            pixels=grid.on_pixels(probability, height, width),
+            title=f"(d) p({class_name(target, classes)})\n"
+            f"whole image: {float(maps.probability.whole[number]):.3g}",
             colours="viridis",
             scale="probability",
         ),
         Panel(
-            pixels=on_pixels(labels, maps, height, width),
-            title=f"(e) most probable label\n{_plural(len(np.unique(labels)), 'label')}",
-            names={int(each): _name(classes, int(each)) for each in np.unique(labels)},
+            pixels=grid.on_pixels(labels, height, width),
+            title=f"(e) most probable label\n{counted(len(np.unique(labels)), 'label')}",
+            names={int(each): class_name(int(each), classes) for each in np.unique(labels)},
         ),
     ]
     return found
@@ -130,47 +166,39 @@ def panels(
 
 def arrays(maps: OcclusionMaps) -> dict[str, NDArray[np.generic]]:
     """Return the maps as arrays by name, for a file."""
+    grid, sums = maps.grid, maps.activation
     found: dict[str, NDArray[np.generic]] = {
-        "probability": maps.probability.numpy(),
-        "score": maps.score.numpy(),
-        "label": maps.label.numpy(),
-        "whole_probability": maps.whole_probability.numpy(),
-        "whole_score": maps.whole_score.numpy(),
-        "whole_label": maps.whole_label.numpy(),
         "target": maps.target.numpy(),
-        "rows": np.array(maps.rows),
-        "columns": np.array(maps.columns),
-        "tops": np.array(maps.tops),
-        "lefts": np.array(maps.lefts),
-        "size_px": np.array(maps.size_px),
-        "stride_px": np.array(maps.stride_px),
-        "layer": np.array(maps.layer),
+        "layer": np.array("" if sums is None else sums.layer),
+        **{name: np.array(getattr(grid, name)) for name in ("rows", "columns", "tops", "lefts")},
+        **{name: np.array(getattr(grid, name)) for name in ("size_px", "stride_px")},
     }
-    for name in ("activation", "whole_activation", "unit"):
-        tensor = getattr(maps, name)
-        if tensor is not None:
-            found[name] = tensor.numpy()
+    measures = {"probability": maps.probability, "score": maps.score, "label": maps.label}
+    if sums is not None:
+        found["unit"] = sums.unit.numpy()
+        measures["activation"] = sums
+    for name, measure in measures.items():
+        found[name], found[f"whole_{name}"] = measure.map.numpy(), measure.whole.numpy()
     return found
 
 
-def _caption(
-    maps: OcclusionMaps, sides: Sequence[int], network: str, fill: str, blur_px: float, note: str
-) -> str:
-    size, stride = " x ".join(map(str, maps.size_px)), maps.stride_px
+def _caption(maps: OcclusionMaps, sides: Sequence[int], network: str, fill: str, blur_px: float) -> str:
+    grid, stride = maps.grid, maps.grid.stride_px
     step = f"{stride[0]} px" if stride[0] == stride[1] else f"{stride[0]} px down, {stride[1]} px right"
     filled = f"{fill} (Gaussian of {blur_px:g} px)" if "blurred" in fill else fill
     parts = [
-        f"{network}. Occluder of {size} px, {filled}, stride {step}: {len(maps.tops)} x {len(maps.lefts)}"
-        f" places inside the input of {sides[0]} x {sides[1]} px."
+        f"{network}. Occluder of {_by(grid.size_px)} px, {filled}, stride {step}: {len(grid.tops)} x"
+        f" {len(grid.lefts)} places inside the input of {sides[0]} x {sides[1]} px."
         " A pixel of a map shows what the network says with the occluder's centre there (the nearest place)."
     ]
     if maps.activation is not None:
-        how = ", after max(0, x)," if maps.rectified else ""
+        how = ", after max(0, x)," if maps.activation.rectified else ""
         parts.append(
-            f"(b) the feature map of {maps.layer}{how} with the largest sum on the whole image, summed;"
+            f"(b) the feature map of {maps.activation.layer}{how} with the largest sum on the whole image,"
+            " summed;"
         )
     parts.append("(d) probability of the class; (e) most probable label. Zeiler and Fergus 2013, Fig. 7.")
-    return " ".join([*parts, note]).strip()
+    return " ".join(parts)
 
 
 def _covers(
@@ -183,13 +211,9 @@ def _covers(
     return np.broadcast_to(level, shown.shape)
 
 
-def _name(classes: Sequence[str], number: int) -> str:
-    return classes[number] if number < len(classes) else f"class {number}"
-
-
 def _by(pair: tuple[int, int]) -> str:
+    return f"{pair[0]} x {pair[1]}"
+
+
+def _short(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

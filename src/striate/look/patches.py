@@ -11,15 +11,15 @@ from torch import nn
 from torch.nn import functional
 
 from striate.anatomy.field import Axis, Field
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import field_of
-from striate.look.picture import Panel, signed_colours, tiles
-from striate.look.signals import Rule, project
+from striate.look.layers import device_of, field_of
+from striate.look.map_panels import scale_end
+from striate.look.picture import Box, Panel, signed_colours, tiles
+from striate.look.signals import project
 from striate.look.stream import ImageStream, fetch
 from striate.look.strongest import Strongest
-
-Box = tuple[int, int, int, int]
 
 _IMAGES_AT_ONCE = 256
 _GAP = 0.85  # light grey between tiles: neither the white of patches nor the grey of zero
@@ -32,7 +32,7 @@ class UnitPatches:
     Attributes:
         unit: number of the map, or of the feature.
         values: activations, falling; at most k.
-        numbers: places of the images in the data set.
+        numbers: of the images in the data set.
         names: of the images.
         places: row and column of the unit in its map.
         boxes: first row, first column, last row, last column in pixels of each patch; may lie outside the
@@ -100,10 +100,10 @@ def strongest_patches(
         strongest: what ``find_strongest`` found for a layer.
         units: which units; None takes all.
         rule: of the projection: ``deconvnet``, ``guided`` or ``gradient``.
-        progress: told how many units are over.
+        progress: listener: units done.
 
     Yields:
-        One value a unit, in the order of ``units``.
+        One value for each unit, in the order of ``units``.
 
     Raises:
         UsageError: no such unit, or a part of the network that the rule does not know.
@@ -116,7 +116,7 @@ def strongest_patches(
     chosen = list(range(count)) if units is None else list(units)
     if wrong := [unit for unit in chosen if not 0 <= unit < count]:
         raise UsageError(f"expected units 0 to {count - 1} of {strongest.layer}, got {wrong[0]}")
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     step = max(1, _IMAGES_AT_ONCE // k)
     field: Field | None = None
     shape: tuple[int, int, int] | None = None
@@ -168,15 +168,13 @@ def patch_sheets(found: UnitPatches, *, tile_px: int = 90) -> tuple[NDArray[np.f
     """
     columns = math.ceil(math.sqrt(len(found.values)))
     small = _fitted(found.projections.transpose(0, 2, 3, 1), tile_px)
-    signals = np.stack([signed_colours(_clipped(one))[..., :3] for one in small])
+    ends = [scale_end(np.abs(one)) for one in small]
+    signals = np.stack(
+        [signed_colours(one.clip(-end, end))[..., :3] for one, end in zip(small, ends, strict=True)]
+    )
     pixels = _fitted(found.patches, tile_px)
     gap = max(1, round(0.03 * max(pixels.shape[1:3])))
     return tiles(signals, columns, gap=gap, fill=_GAP), tiles(pixels, columns, gap=gap, fill=_GAP)
-
-
-def _clipped(signal: NDArray[np.float32]) -> NDArray[np.float32]:
-    end = float(np.quantile(np.abs(signal), 0.995)) or float(np.abs(signal).max())
-    return signal.clip(-end, end)
 
 
 def _fitted(images: NDArray[np.float32], tile_px: int) -> NDArray[np.float32]:

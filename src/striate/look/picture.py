@@ -1,6 +1,9 @@
-"""Pictures of maps: panels in a grid, each with a title, a scale and what was done on it."""
+"""Pictures of maps: panels in a grid, each with a title and a scale, and a caption."""
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from striate.core.atomic import atomic_path
+from striate.core.atomic import atomic_path, write_atomic
 from striate.core.errors import UsageError
 
 Box = tuple[int, int, int, int]
+"""First row, first column, last row, last column, in pixels."""
 
 _DPI = 150
 _TITLE_PT, _LABEL_PT, _CAPTION_PT, _SMALLEST_PT = 11.0, 7.5, 7.5, 5.0
@@ -37,11 +41,11 @@ class Panel:
         limits: numbers at the ends of the scale; None takes the smallest and largest, symmetric about zero
             for ``RdBu_r``.
         scale: what the numbers are, for the scale beside the panel; "" draws no scale.
-        boxes: first row, first column, last row, last column in pixels, drawn as frames.
-        names: of integers, for a legend: a label map.
-        width: of this panel in panels; a row with any other than 1 is laid out on its own, not in columns.
-        rows_named: words left of the panel, by the row of pixels that they stand at.
-        columns_named: words above the panel, by the column of pixels that they stand at.
+        boxes: drawn as frames.
+        names: of integers, for the legend of a label map.
+        width: in panels; a row with any other than 1 is laid out on its own, not in columns.
+        rows_named: text left of the panel, by row of pixels.
+        columns_named: text above the panel, by column of pixels.
     """
 
     pixels: NDArray[Any]
@@ -56,33 +60,86 @@ class Panel:
     columns_named: Mapping[float, str] = field(default_factory=dict)
 
 
-def save_picture(
-    rows: Sequence[Sequence[Panel]],
-    path: str | Path,
-    *,
-    title: str,
-    caption: str,
-    panel_mm: float = 42.0,
-) -> None:
-    """Draw panels in rows and write a PNG, SVG or PDF.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What a way of looking found: its numbers, and how they are drawn. A notebook shows it as a picture.
 
-    Args:
+    Attributes:
+        name: of its files, without ending: the way of looking, network, layer, image.
         rows: of panels; rows may differ in length.
-        path: the file; its ending decides the format.
         title: above all.
         caption: what was done and with which parameters, below all; wrapped.
+        numbers: arrays by name; they go beside the picture as ``.npz``.
+        notes: what else there is to say, one line each.
         panel_mm: width of a panel in millimetres.
+    """
+
+    name: str
+    rows: Sequence[Sequence[Panel]]
+    title: str
+    caption: str
+    numbers: Mapping[str, NDArray[Any]]
+    notes: Sequence[str] = ()
+    panel_mm: float = 42.0
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array by its name."""
+        return self.numbers[name]
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write the picture, and its numbers beside it as ``.npz``.
+
+        Args:
+            path: of the picture: .png, .svg or .pdf; None takes ``name`` in the current folder.
+
+        Returns:
+            The path of the picture.
+
+        Raises:
+            UsageError: another ending, or no panel to draw.
+            WriteError: it can't be written.
+        """
+        path = Path(f"{self.name}.png" if path is None else path)
+        check_ending(path)
+        figure, kind = _drawn(self), path.suffix[1:].lower()
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        savez: Callable[..., None] = np.savez_compressed
+        write_atomic(numbers_path(path), lambda file: savez(file, **self.numbers))
+        return path
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        _drawn(self).savefig(content, format="png")
+        return content.getvalue()
+
+
+def file_name(*words: object) -> str:
+    """Join words to the name of a file; what does not belong into one becomes ``_``, empty words go."""
+    parts = [re.sub(r"[^A-Za-z0-9.-]+", "_", str(word)).strip("_") for word in words]
+    return "-".join(part for part in parts if part)
+
+
+def numbers_path(picture: Path) -> Path:
+    """Return where the numbers of a picture go."""
+    return picture.with_suffix(".npz")
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file that is no picture.
 
     Raises:
-        UsageError: no panel, or an ending that is none of .png, .svg, .pdf.
+        UsageError: an ending that is none of .png, .svg, .pdf.
     """
-    path = Path(path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"expected a picture ending in .png, .svg or .pdf, got {path.name}")
-    rows = [list(row) for row in rows if row]
+
+
+def _drawn(picture: Picture) -> Figure:
+    rows = [list(row) for row in picture.rows if row]
     if not rows:
         raise UsageError("expected at least one panel to draw, got none")
-    cell = panel_mm / 25.4
+    cell = picture.panel_mm / 25.4
     places = _columns(rows, cell)
     right = max(
         place + panel.width * cell + _right(panel)
@@ -90,7 +147,8 @@ def save_picture(
         for panel, place in zip(row, starts, strict=True)
     )
     width = max(right + _MARGIN, 3.2)
-    heads, wrapped = _wrap(title, width, _TITLE_PT * 0.64), _wrap(caption, width, _CAPTION_PT * 0.53)
+    heads = _wrap(picture.title, width, _TITLE_PT * 0.64)
+    wrapped = _wrap(picture.caption, width, _CAPTION_PT * 0.53)
     heights = [max(_aspect(panel) * panel.width * cell for panel in row) for row in rows]
     tops = [0.04 + max(_above(panel) for panel in row) for row in rows]
     head = 0.12 + (0.06 + 0.20 * len(heads) if heads else 0.0)
@@ -113,16 +171,11 @@ def save_picture(
             place = start / width, (bottom + row_height - own) / height, wide / width, own / height
             end = starts[number + 1] - _left(row[number + 1]) if number + 1 < len(row) else width
             _draw(figure, panel, place, (end - start - 0.05) * _DPI)
-    with atomic_path(path) as temporary:
-        figure.savefig(
-            temporary,
-            format=path.suffix[1:].lower(),
-            metadata={"Date": None} if path.suffix.lower() == ".svg" else None,
-        )
+    return figure
 
 
 def _columns(rows: Sequence[Sequence[Panel]], cell: float) -> list[list[float]]:
-    """Return where each panel begins, in inches: in columns, each as wide as its widest panel with its scale.
+    """Return where each panel begins, in inches: columns are as wide as their widest panel with its scale.
 
     The gap between columns grows with the panels.
     """
@@ -167,8 +220,6 @@ def _aspect(panel: Panel) -> float:
 
 
 def _wrap(text: str, width_inch: float, letter_pt: float) -> list[str]:
-    import textwrap
-
     per_line = max(30, int((width_inch - 2 * _MARGIN) * 72 / letter_pt))
     return [line for part in text.split("\n") for line in textwrap.wrap(part, per_line)]
 
@@ -190,11 +241,7 @@ def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]
     else:
         low, high = limits_of(panel)
         shown = axes.imshow(
-            panel.pixels,
-            cmap=panel.colours,
-            norm=Normalize(low, high),
-            interpolation=kind,
-            aspect="auto",
+            panel.pixels, cmap=panel.colours, norm=Normalize(low, high), interpolation=kind, aspect="auto"
         )
         if panel.scale:
             x, y, width, height = place
@@ -209,28 +256,14 @@ def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]
                 Rectangle(*frame, fill=False, edgecolor=colour, linewidth=line_width, clip_on=False)
             )
     small: dict[str, Any] = {"fontsize": _LABEL_PT - 1, "color": "#555555"}
+    small["textcoords"] = "offset points"
+    side: dict[str, Any]
     for row, word in panel.rows_named.items():
-        axes.annotate(
-            word,
-            (0, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2.5, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            **small,
-        )
+        side = {"xycoords": ("axes fraction", "data"), "xytext": (-2.5, 0), "ha": "right", "va": "center"}
+        axes.annotate(word, (0, row), **side, **small)
     for column, word in panel.columns_named.items():
-        axes.annotate(
-            word,
-            (column, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            **small,
-        )
+        side = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "ha": "center", "va": "bottom"}
+        axes.annotate(word, (column, 1), **side, **small)
     if panel.title:
         pad = 11.5 if panel.columns_named else 2.5
         _fit(axes.set_title(panel.title, fontsize=_LABEL_PT, pad=pad, loc="left"), title_dots)
@@ -270,7 +303,7 @@ def _short(number: float, decimals: int) -> str:
 
 
 def _fit(text: Text, dots: float) -> None:
-    """Shrink a text, then cut it, so that it is not wider than so many dots."""
+    """Shrink a text, then cut it, to at most this width in dots."""
     wide = text.get_window_extent().width
     if wide > dots:
         text.set_fontsize(max(_SMALLEST_PT, float(text.get_fontsize()) * dots / wide))
@@ -339,16 +372,10 @@ def tiles(images: NDArray[Any], columns: int, *, gap: int = 1, fill: float = 1.0
 
 
 def signed_colours(maps: NDArray[Any]) -> NDArray[Any]:
-    """Turn signed ``H x W x C`` maps into colours: zero is mid grey, the largest magnitude white or black.
+    """Turn signed ``H x W x C`` maps into colours, as Zeiler and Fergus show their projections.
 
-    Zeiler and Fergus show their projections so. The scale is the map's own.
+    Zero is mid grey, the map's largest magnitude white or black.
     """
     largest = float(np.abs(maps).max())
     colours: NDArray[Any] = 0.5 + 0.5 * maps / largest if largest > 0 else np.full_like(maps, 0.5)
     return np.repeat(colours, 3, axis=-1) if colours.shape[-1] == 1 else colours
-
-
-def save_maps(path: str | Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays beside a picture, as a compressed ``.npz``."""
-    with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,9 +12,9 @@ from striate.anatomy.field import Axis, Field
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import field_of
-from striate.look.running import reading
-
-Place = tuple[int, int]
+from striate.look.occlusion import grid_of
+from striate.look.running import map_of, reading
+from striate.look.signals import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +80,9 @@ def empirical_field(
     batch_images: int = 64,
     progress: Progress = silent,
 ) -> EmpiricalField:
-    """Measure the receptive field of a unit by covering its strongest images bit by bit.
+    """Measure the receptive field of a unit by covering its strongest images, one small square at a time.
 
-    A square of random pixels is put at every place of a dense grid, one at a time. The discrepancy is how far
+    A square of random pixels is put at every place of a dense grid. The discrepancy is how far
     the activation of the unit, at its own place in the map, moves from that of the whole image. The maps are
     laid over each other so that the centres of the unit's theoretical fields meet, and averaged, each pixel
     over the images that have it.
@@ -100,7 +101,7 @@ def empirical_field(
         everywhere: also run the occluders that don't touch the unit's theoretical field. They change nothing
             (they are there for a check), and by default they are not run.
         batch_images: occluded images in a forward pass; it changes memory, not results.
-        progress: told how many occluders are over.
+        progress: listener: occluders done.
 
     Raises:
         UsageError: no such layer or unit, no maps, or an occluder that does not fit into the image.
@@ -121,7 +122,8 @@ def empirical_field(
         raise UsageError("expected at least one image, got none")
     shape = (channels, height, width)
     field = field_of(net, shape, layer)
-    tops, lefts = _starts(height, occluder_px, stride_px), _starts(width, occluder_px, stride_px)
+    grid = grid_of(height, width, occluder_px, stride_px)
+    tops, lefts = grid.tops, grid.lefts
     low = images.amin((0, 2, 3)) if low is None else low.to(images)
     high = images.amax((0, 2, 3)) if high is None else high.to(images)
     maps, values, places = [], [], []
@@ -182,11 +184,7 @@ class _Reader:
         self.values = torch.zeros(0)
 
     def take(self, layer: str, maps: Tensor) -> None:
-        if maps.ndim != 4:
-            raise UsageError(f"expected a layer with maps, got {layer}: fully connected units see all pixels")
-        if not 0 <= self.unit < maps.shape[1]:
-            raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {self.unit}")
-        chosen = maps[:, self.unit]
+        chosen = map_of(layer, maps, self.unit)
         rows, columns = chosen.shape[1:]
         if self.place is None:
             self.place = divmod(int(chosen[0].argmax()), columns)
@@ -194,12 +192,6 @@ class _Reader:
         if not (0 <= row < rows and 0 <= column < columns):
             raise UsageError(f"expected a place in maps of {rows} x {columns} of {layer}, got {row},{column}")
         self.values = chosen[:, row, column].clone()
-
-
-def _starts(side_px: int, occluder_px: int, stride_px: int) -> list[int]:
-    """Return the first pixels of the occluders; the last one touches the border, if need be out of step."""
-    starts = list(range(0, side_px - occluder_px + 1, stride_px))
-    return starts if starts[-1] == side_px - occluder_px else [*starts, side_px - occluder_px]
 
 
 def _meets(field: Field | None, place: Place, top: int, left: int, occluder_px: int) -> bool:
@@ -242,17 +234,9 @@ def interpolation(places: Sequence[float], pixels: int) -> Tensor:
     Returns:
         ``pixels x places``, float64; every row sums to 1.
     """
-    knots = torch.tensor(places, dtype=torch.float64)
-    at = torch.arange(pixels, dtype=torch.float64).clamp(knots[0], knots[-1])
-    matrix = torch.zeros(pixels, len(knots), dtype=torch.float64)
-    if len(knots) == 1:
-        return matrix + 1
-    left = (torch.searchsorted(knots, at, right=True) - 1).clamp(0, len(knots) - 2)
-    share = (at - knots[left]) / (knots[left + 1] - knots[left])
-    row = torch.arange(pixels)
-    matrix[row, left] = 1 - share
-    matrix[row, left + 1] += share
-    return matrix
+    at = np.arange(pixels)
+    columns = [np.interp(at, places, one) for one in np.eye(len(places))]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def _centre(field: Field | None, place: Place, height: int, width: int) -> tuple[float, float]:

@@ -1,11 +1,11 @@
 """What each kind of step does to a signal on its way back, under the deconvnet and guided rules.
 
-``ReluMode`` replaces ReLU, and bypasses local response normalisation, while a network runs; ``label`` then
-says of each step of autograd's record whether the rule covers it.
+``ReluMode`` replaces ReLU, and bypasses local response normalisation, while a network runs; ``label_of`` then
+says of each step of autograd's graph whether the rule covers it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.nets.modules import LocalResponseNorm
-
-Rule = Literal["deconvnet", "gradient", "guided"]
 
 _RELUS = {"relu", "relu_"}
 _CLAMPS = {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
@@ -28,7 +27,7 @@ _PRODUCTS = {"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__i
 
 _READING = {"item", "tolist", "numpy", "__float__", "__int__", "__array__"}
 
-# Steps of autograd's record by name, without "Backward" and number. Linear in the signal, nothing to choose:
+# Steps of autograd's graph by name, without "Backward" and number. Linear in the signal, nothing to choose:
 _PLAIN = frozenset(
     (
         *("AccumulateGrad", "Alias", "AsStrided", "Clone", "ToCopy", "View", "UnsafeView", "ReshapeAlias"),
@@ -47,36 +46,19 @@ _AVERAGE = "average pooling (spread evenly)"
 _BATCH_NORM = "batch normalisation (scaled by gamma/sigma)"
 _MAXIMUM = "maximum over a map (to its place)"
 _EXTENSIONS: Mapping[str, str] = {
-    "NativeBatchNorm": _BATCH_NORM,
-    "CudnnBatchNorm": _BATCH_NORM,
-    "MiopenBatchNorm": _BATCH_NORM,
-    "BatchNormImpl": _BATCH_NORM,
-    "Add": _ADDITION,
-    "Sub": _ADDITION,
-    "Rsub": _ADDITION,
-    "Sum": _ADDITION,
+    **dict.fromkeys(("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "BatchNormImpl"), _BATCH_NORM),
+    **dict.fromkeys(("Add", "Sub", "Rsub", "Sum"), _ADDITION),
+    **dict.fromkeys(("Cat", "Stack"), "concatenation (split)"),
+    **dict.fromkeys(("AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "Mean"), _AVERAGE),
+    **dict.fromkeys(("AdaptiveMaxPool2D", "Max", "Amax"), _MAXIMUM),
+    **dict.fromkeys(("Addmm", "Mm", "Bmm", "Linear", "MkldnnLinear"), _FULL),
+    **dict.fromkeys(("UpsampleNearest2D", "UpsampleBilinear2D"), "upsampling (transposed)"),
     "Neg": _PRODUCT,
-    "Cat": "concatenation (split)",
-    "Stack": "concatenation (split)",
-    "AvgPool2D": _AVERAGE,
-    "AdaptiveAvgPool2D": _AVERAGE,
-    "MkldnnAdaptiveAvgPool2D": _AVERAGE,
-    "Mean": _AVERAGE,
-    "AdaptiveMaxPool2D": _MAXIMUM,
-    "Max": _MAXIMUM,
-    "Amax": _MAXIMUM,
-    "Addmm": _FULL,
-    "Mm": _FULL,
-    "Bmm": _FULL,
-    "Linear": _FULL,
-    "MkldnnLinear": _FULL,
     "Tanh": "tanh (its derivative)",
     "Sigmoid": "sigmoid (its derivative)",
     "Elu": "ELU (its derivative)",
     "LeakyRelu": "leaky ReLU (its derivative)",
     "PreluKernel": "PReLU (its derivative)",
-    "UpsampleNearest2D": "upsampling (transposed)",
-    "UpsampleBilinear2D": "upsampling (transposed)",
 }
 _ONE_INPUT = frozenset({"Addmm", "Mm", "Bmm", "Linear", "MkldnnLinear", "Convolution"})
 
@@ -104,7 +86,7 @@ class _Relu(torch.autograd.Function):
 
 
 class _Bypass(torch.autograd.Function):
-    """Give ``out``; hand the signal to ``maps`` as it is."""
+    """Return ``out``; pass the signal to ``maps`` unchanged."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, out: Tensor) -> Tensor:
@@ -122,8 +104,8 @@ class ReluMode(TorchFunctionMode):
         super().__init__()
         self.guided = rule == "guided"
         self.known = known
-        self.derived: dict[int, Tensor] = {}  # made of the pixels, but without a gradient
-        self.read = False  # numbers were read off such tensors: any constant may be made of them
+        self.derived: dict[int, Tensor] = {}  # made from the pixels, but without a gradient
+        self.read = False  # their values were read: any constant may come from them
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -178,7 +160,7 @@ def bypass_norms(net: nn.Module, known: dict[Any, str | None]) -> list[Removable
 
 
 def label_of(node: Any, rule: Rule, known: Mapping[Any, str | None]) -> str:
-    """Say what a step of autograd's record is.
+    """Say what a step of autograd's graph is.
 
     Args:
         node: the step.
@@ -195,8 +177,8 @@ def label_of(node: Any, rule: Rule, known: Mapping[Any, str | None]) -> str:
     if "BatchNorm" in name and getattr(node, "_saved_training", False):
         if node._saved_input.shape[0] > 1:  # one row: instance normalisation
             raise UsageError(
-                "expected normalisation by running statistics, got one that mixes the images of a batch: set"
-                " batch_images to 1, or build it with track_running_stats=True"
+                "expected normalisation by running statistics, got one that mixes the images of a batch: pass"
+                " `batch_images=1`, or build it with track_running_stats=True"
             )
         if rule != "gradient":
             raise _refusal("normalisation by the image's own statistics", rule)
@@ -247,6 +229,6 @@ def _overlaps(node: Any) -> bool:
 
 def _refusal(what: str, rule: Rule) -> UsageError:
     return UsageError(
-        f"expected steps that the {rule} rule covers, got {what}: it says nothing of that; take the gradient,"
-        " a layer below it, or write ReLUs as nn.ReLU, relu or clamp(min=0)"
+        f"expected steps that the {rule} rule covers, got {what}: take the gradient, a layer below it, or"
+        " write ReLUs as nn.ReLU, relu or clamp(min=0)"
     )

@@ -1,7 +1,8 @@
-"""Running a network again and again, but only as far as the layers that one looks at."""
+"""Running a network repeatedly, and only as far as the layers that are looked at."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,11 @@ from striate.core.errors import UsageError
 from striate.look.layers import find_layer, untouched
 
 Take = Callable[[str, Tensor], None]
+Hook = Callable[[nn.Module, Any, Any], Any]
 
 
 class _SeenEnough(BaseException):
-    """Leaves a forward pass once all layers have been read; no ``except Exception`` of a network stops it."""
+    """Ends a forward pass once all layers have been read; ``except Exception`` does not catch it."""
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def reading(net: nn.Module, layers: Sequence[str], probe: Tensor) -> Iterator[Ca
     seen = dict.fromkeys(layers, 0)
     taker: Take | None = None
 
-    def hook_of(name: str):  # type: ignore[no-untyped-def]
+    def hook_of(name: str) -> Hook:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if not isinstance(output, Tensor):
                 return
@@ -77,3 +79,16 @@ def reading(net: nn.Module, layers: Sequence[str], probe: Tensor) -> Iterator[Ca
     finally:
         for handle in handles:
             handle.remove()
+
+
+def map_of(layer: str, maps: Tensor, unit: int) -> Tensor:
+    """Return a unit's map of a layer's output, ``N x H x W``: a view.
+
+    Raises:
+        UsageError: no such unit, or a layer without maps.
+    """
+    if maps.ndim != 4:
+        raise UsageError(f"expected a layer with maps, got {layer}: fully connected units see all pixels")
+    if not 0 <= unit < maps.shape[1]:
+        raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {unit}")
+    return maps[:, unit]

@@ -2,37 +2,55 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import untouched
-from striate.look.signals import Rule, recorded
+from striate.look.signals import recorded
 
 Target = int | Sequence[int] | Tensor | None
+
+
+class Method(Protocol):
+    """An attribution method: maps ``N x ... x H x W`` that say what a class score depends on."""
+
+    def __call__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        target: Target = None,
+        *,
+        batch_images: int = 16,
+        progress: Progress = silent,
+    ) -> Tensor:
+        """Return the maps of normed images ``N x C x H x W``; ``target`` as in ``gradient``."""
 
 
 def gradient(
     net: nn.Module,
     images: Tensor,
-    target: Target,
+    target: Target = None,
     *,
     rule: Rule = "gradient",
     batch_images: int = 16,
     progress: Progress = silent,
 ) -> Tensor:
-    """Return the derivative of a class score by each pixel value.
+    """Return the derivative of a class score with respect to each pixel value.
 
     Args:
         net: the network; its output is taken as scores before the softmax.
         images: ``N x C x H x W``, normed.
         target: class number, one for all images or one for each; None: each image's best class.
-        rule: at ReLUs; another one than ``gradient`` gives no derivative, but guided backpropagation or the
-            deconvnet of the score (from 1).
+        rule: at ReLUs; ``guided`` and ``deconvnet`` give guided backpropagation or the deconvnet of the
+            score (from 1), which are no derivatives.
         batch_images: images that run at a time; it changes memory, not results.
-        progress: is told of images done.
+        progress: listener: images done.
 
     Returns:
         ``N x C x H x W``.
@@ -48,55 +66,30 @@ def gradient(
     return _gradients(net, images, classes, rule, batch_images, progress)
 
 
-def guided(
-    net: nn.Module,
-    images: Tensor,
-    target: Target,
-    *,
-    batch_images: int = 16,
-    progress: Progress = silent,
-) -> Tensor:
-    """Return guided backpropagation of a class score, ``N x C x H x W``; arguments as ``gradient``.
+guided = partial(gradient, rule="guided")
+"""Guided backpropagation of a class score, ``N x C x H x W``; arguments as ``gradient``.
 
-    Raises:
-        UsageError: as ``gradient``.
-
-    Paper: Springenberg, Dosovitskiy, Brox, Riedmiller 2014, section 3.4.
-    Departures: steps that the paper has not are as in ``signals.project``.
-    """
-    return gradient(net, images, target, rule="guided", batch_images=batch_images, progress=progress)
+Paper: Springenberg, Dosovitskiy, Brox, Riedmiller 2014, section 3.4.
+Departures: steps that the paper does not define are as in ``signals.project``.
+"""
 
 
-def smooth_grad(
-    net: nn.Module,
-    images: Tensor,
-    target: Target,
-    *,
-    samples: int = 50,
-    noise: float = 0.15,
-    seed: int = 0,
-    batch_images: int = 16,
-    progress: Progress = silent,
-) -> Tensor:
-    """Return the average gradient over noisy copies of each image.
+def smooth(method: Method, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Method:
+    """Make a method that averages another one over noisy copies of each image: SmoothGrad of ``gradient``.
 
     Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        target: as ``gradient``; None is the best class of the clean image.
+        method: any attribution method, such as ``gradient``, ``guided`` or ``gradcam.grad_cam``.
         samples: noisy copies of each image, at least 1.
         noise: standard deviation of the noise, as a share of the image's own range (its largest less its
             smallest normed value), at least 0.
         seed: of the noise. Every image gets the same draws, scaled by its range, so that results do not
             depend on what else is in the batch.
-        batch_images: copies that run at a time.
-        progress: is told of copies done.
 
     Returns:
-        ``N x C x H x W``.
+        A method with the arguments of ``method``. Without a class it takes the best one of the clean image.
 
     Raises:
-        UsageError: as ``gradient``, or no sample, or a negative noise.
+        UsageError: no sample, or a negative noise.
 
     Paper: Smilkov, Thorat, Kim, Viegas, Wattenberg 2017, section 2.2; section 3.2 advises noise of 10 to 20 %
         and about 50 samples.
@@ -107,29 +100,40 @@ def smooth_grad(
             f"expected at least 1 sample and a noise of at least 0, got {samples} and {noise}:"
             " try 50 and 0.15"
         )
-    classes = targets(net, images, target, batch_images=batch_images)
-    maps = []
-    for number, image in enumerate(images):
-        generator = torch.Generator().manual_seed(seed)
-        scale = noise * (image.max() - image.min())
-        total = torch.zeros_like(image)
-        for first in range(0, samples, batch_images):
-            count = min(batch_images, samples - first)
-            # one draw a copy: the stream does not depend on batch_images
-            draws = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
-            noisy = image + scale * draws.to(image)
-            total += _gradients(
-                net, noisy, classes[number].expand(count), "gradient", batch_images, silent
-            ).sum(0)
-            progress("smoothed gradient", number * samples + first + count, len(images) * samples)
-        maps.append(total / samples)
-    return torch.stack(maps)
+
+    def smoothed(
+        net: nn.Module,
+        images: Tensor,
+        target: Target = None,
+        *,
+        batch_images: int = 16,
+        progress: Progress = silent,
+    ) -> Tensor:
+        classes = targets(net, images, target, batch_images=batch_images)
+        maps = []
+        for number, image in enumerate(images):
+            generator = torch.Generator().manual_seed(seed)
+            scale = noise * (image.max() - image.min())
+            total: Tensor | float = 0.0
+            for first in range(0, samples, batch_images):
+                count = min(batch_images, samples - first)
+                # one draw a copy: the stream does not depend on batch_images
+                draws = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
+                noisy = image + scale * draws.to(image)
+                total = total + method(
+                    net, noisy, classes[number].expand(count), batch_images=batch_images
+                ).sum(0)
+                progress("noisy copies", number * samples + first + count, len(images) * samples)
+            maps.append(torch.as_tensor(total / samples))
+        return torch.stack(maps)
+
+    return smoothed
 
 
 def integrated_gradients(
     net: nn.Module,
     images: Tensor,
-    target: Target,
+    target: Target = None,
     *,
     baseline: Tensor | None = None,
     steps: int = 64,
@@ -146,10 +150,10 @@ def integrated_gradients(
         images: ``N x C x H x W``, normed.
         target: as ``gradient``.
         baseline: ``C x H x W`` or what broadcasts to it, normed; None: zeros, which is the mean colour that
-            the preprocessing subtracts. Black, the paper's choice, is another image there.
+            the preprocessing subtracts. The paper's choice, black, is another image then.
         steps: points on the straight line from the baseline to the image, at least 1.
         batch_images: points that run at a time.
-        progress: is told of points done.
+        progress: listener: points done.
 
     Returns:
         ``N x C x H x W``.
@@ -193,7 +197,7 @@ class Completeness:
 
     @property
     def gap(self) -> Tensor:
-        """What is missing, as a share of the difference: ``N``, at least 0."""
+        """Their distance, as a share of the difference: ``N``, at least 0."""
         return (self.total - self.difference).abs() / self.difference.abs()
 
 
@@ -202,12 +206,7 @@ def completeness(
 ) -> Completeness:
     """Compare the sum of attributions with the difference of scores that it should be.
 
-    Args:
-        net: the network.
-        images: ``N x C x H x W``, normed.
-        target: as ``gradient``.
-        maps: of ``integrated_gradients``.
-        baseline: the same as there.
+    Arguments as ``integrated_gradients``, which gave the ``maps``.
 
     Raises:
         UsageError: as ``integrated_gradients``.
@@ -255,7 +254,7 @@ def targets(net: nn.Module, images: Tensor, target: Target, *, batch_images: int
         batch_images: images that run at a time.
 
     Raises:
-        UsageError: no such class, or as many classes as there are not images.
+        UsageError: no such class, or another number of classes than of images.
     """
     if images.ndim != 4 or not len(images):
         raise UsageError(f"expected normed images, N x C x H x W, got {tuple(images.shape)}")

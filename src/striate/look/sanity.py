@@ -1,11 +1,13 @@
-"""Sanity checks: does a picture of a network change when the network forgets what it learned?"""
+"""Sanity check: does a picture of a network change when the network's weights become random?"""
 
 import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,10 +16,7 @@ from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.saliency import Target, targets
 
-Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""A way of looking: ``(net, images, targets) -> maps``, ``N x C x H x W``."""
-
-_MANY = 20  # layers; a network of more is randomised block by block
+_MANY = 20  # layers; a network of more is made random block by block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +24,10 @@ class Stage:
     """What a method shows when the layers from the top down to one are random.
 
     Attributes:
-        layer: the last layer that was made random; "" for the network as it came.
+        layer: the last layer that was made random; "" for the network unchanged.
         maps: ``N x C x H x W``.
-        rank_correlation: Spearman's, of the maps' magnitudes with those of the network as it came, ``N``;
-            NaN where a map is constant, for then it is not defined.
+        rank_correlation: Spearman's, of the maps' magnitudes with those of the unchanged network, ``N``; NaN
+            where a map is constant: it is not defined there.
         similarity: SSIM of the magnitudes, each scaled to 0..1, ``N``.
     """
 
@@ -43,12 +42,12 @@ def sanity(
     images: Tensor,
     target: Target,
     *,
-    method: Method,
+    method: Callable[[nn.Module, Tensor, Tensor], Tensor],
     layers: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[Stage]:
-    """Make the layers of a network random one after another, from the top, and look each time.
+    """Make the layers of a network random one after another, from the top, and run a method each time.
 
     Weights are drawn anew from a normal distribution with mean zero and the standard deviation of the trained
     ones; biases, scales and shifts are shuffled within their layer. All is done on a copy of the network.
@@ -56,23 +55,23 @@ def sanity(
     Args:
         net: the network.
         images: ``N x C x H x W``, normed.
-        target: class number, one for all images or one for each; None: each image's best class in the network
-            as it came. It stays the same in all stages.
-        method: what makes the maps, such as ``saliency.gradient``.
+        target: class number, one for all images or one for each; None: each image's best class in the
+            unchanged network. It stays the same in all stages.
+        method: what makes the maps, such as ``saliency.gradient``, from network, images and classes.
         layers: paths of modules from the bottom to the top; None: ``weighted_layers``.
         seed: of the random weights.
-        progress: is told of stages done.
+        progress: listener: stages done.
 
     Returns:
-        The network as it came, then one stage for each layer, from the top down: cascading.
+        The unchanged network, then one stage for each layer, from the top down: cascading.
 
     Raises:
         UsageError: no layer with weights, or as the method.
 
     Paper: Adebayo et al. 2018, section 3.1 (cascading randomisation); the rank correlation of magnitudes and
         SSIM are two of its three measures.
-    Departures: the paper initialises layers as before training; here each keeps its trained spread, for a
-        user's network does not say how it began. Running statistics of batch normalisation stay.
+    Departures: the paper initialises layers as before training; here each keeps its trained spread, because a
+        user's network does not say how it was initialised. Running statistics of batch normalisation stay.
     """
     if layers is None:
         _, *shape = images.shape
@@ -88,9 +87,7 @@ def sanity(
     for number, layer in enumerate(["", *reversed(layers)]):
         if layer:
             if layer not in modules:
-                raise UsageError(
-                    f"expected the name of a layer, got {layer!r}: run `striate anatomy` for all"
-                )
+                raise UsageError(f"expected the name of a layer, got {layer!r}: `striate anatomy` lists them")
             randomise(modules[layer], generator)
         maps = method(changed, images, classes) if layer else first
         stages.append(
@@ -106,7 +103,7 @@ def sanity(
 
 
 def weighted_layers(net: nn.Module, input_shape: tuple[int, int, int]) -> list[str]:
-    """Name the layers with weights in the order in which an image meets them; of deep networks, the blocks.
+    """Name the layers with weights in the order of computation; of deep networks, the blocks.
 
     Raises:
         UsageError: the network can't be read.
@@ -148,25 +145,17 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Return Spearman's rank correlation of maps, image by image: ``N`` in [-1, 1].
 
-    Values that are equal share the mean of their ranks. Of a constant map it is not defined: NaN.
+    Of a constant map it is not defined: NaN.
 
     Args:
         first: ``N x ...``.
         second: of the same shape.
     """
-    out = []
-    for one, other in zip(first.flatten(1), second.flatten(1), strict=True):
-        a, b = _ranks(one), _ranks(other)
-        a, b = a - a.mean(), b - b.mean()
-        length = float(a.norm() * b.norm())
-        out.append(float((a * b).sum()) / length if length > 0 else math.nan)
-    return torch.tensor(out, dtype=torch.float64)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    _, places, counts = torch.unique(values.cpu(), return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[places]
+    pairs = zip(first.flatten(1).cpu().numpy(), second.flatten(1).cpu().numpy(), strict=True)
+    return torch.tensor(
+        [spearmanr(a, b).statistic if np.ptp(a) and np.ptp(b) else math.nan for a, b in pairs],
+        dtype=torch.float64,
+    )
 
 
 def structural_similarity(first: Tensor, second: Tensor, *, window_px: int = 7) -> Tensor:

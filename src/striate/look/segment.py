@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from striate.anatomy.field import Axis
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
-from striate.look.layers import field_of
+from striate.look.layers import device_of, field_of
 from striate.look.receptive import interpolation
-from striate.look.running import reading
+from striate.look.running import map_of, reading
 from striate.look.stream import ImageStream
 
 _DIGITS = 10  # binary digits of a float's fraction that a threshold keeps: 1 part in 1024
@@ -23,12 +23,12 @@ class Segments:
 
     Attributes:
         masks: ``N x H x W``, bool: the pixels where ``maps`` is above the image's threshold, and above 0.
-        maps: ``N x H x W``, the unit's map at the size of the image; NaN at its border where no unit stands.
+        maps: ``N x H x W``, the unit's map at the size of the image; NaN at its border where no unit is.
         activations: ``N x h x w``, the map itself.
         thresholds: ``N``.
         layer: path of the module.
         unit: number of the map.
-        anchored: whether each value stands on the centre of its receptive field; else the map is spread
+        anchored: whether each value is put on the centre of its receptive field; else the map is spread
             evenly over the image.
     """
 
@@ -83,7 +83,7 @@ def segment(
     found: list[Tensor] = []
     with reading(net, [layer], images[:1]) as run:
         for batch in images.split(batch_images):
-            run(batch, lambda name, maps: found.append(_map_of(name, maps, unit)))
+            run(batch, lambda name, maps: found.append(map_of(name, maps, unit).clone()))
     activations = torch.cat(found).float().cpu()
     field = field_of(net, (channels, height, width), layer)
     axes = (None, None) if field is None else (field.rows, field.columns)
@@ -106,14 +106,6 @@ def segment(
         unit=unit,
         anchored=field is not None,
     )
-
-
-def _map_of(layer: str, maps: Tensor, unit: int) -> Tensor:
-    if maps.ndim != 4:
-        raise UsageError(f"expected a layer with maps, got {layer}: fully connected units have no place")
-    if not 0 <= unit < maps.shape[1]:
-        raise UsageError(f"expected a unit of {layer} from 0 to {maps.shape[1] - 1}, got {unit}")
-    return maps[:, unit].clone()
 
 
 def _onto_pixels(axis: Axis | None, units: int, side_px: int) -> Tensor:
@@ -149,7 +141,7 @@ def activation_quantile(
         layer: path of a module that gives maps.
         unit: number of the map.
         top: share of the activations above the threshold, at most.
-        progress: told how many images are over.
+        progress: listener: images done.
 
     Raises:
         UsageError: no such layer or unit, or a share that is not between 0 and 1.
@@ -163,9 +155,9 @@ def activation_quantile(
     counts = torch.zeros(2 ** (9 + _DIGITS), dtype=torch.int64)
 
     def count(layer: str, maps: Tensor) -> None:
-        counts.add_(torch.bincount(_bins(_map_of(layer, maps, unit)), minlength=len(counts)))
+        counts.add_(torch.bincount(_bins(map_of(layer, maps, unit)), minlength=len(counts)))
 
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     with ExitStack() as stack:
         run = None
         for batch in images.batches():

@@ -1,16 +1,16 @@
 """Sending one activation back to the pixels: by the gradient, the deconvnet, or guided backpropagation.
 
-The three differ at the ReLU alone. With its input x and the signal R that comes from above, what goes on is
+The three differ at the ReLU alone. With its input x and the signal R from above, it passes on
 
 - gradient: ``1[x > 0] R``,
 - deconvnet: ``1[R > 0] R``,
 - guided: ``1[x > 0] 1[R > 0] R``.
 
-The network runs as it is; only its calls of ReLU are replaced while it does (modules, functional, in place,
-reused). Then autograd takes the signal down: a convolution by its transposed filters without the bias, a max
-pool by its switches. What lies between the activation and the pixels is read from autograd's record: steps
-that the paper of the deconvnet does not define are named in ``Projection.extensions``, and steps that no rule
-covers are refused.
+The network runs as it is; only its calls of ReLU are replaced meanwhile (modules, functional, in place,
+reused). Autograd then takes the signal down: through a convolution by its transposed filters without the
+bias, through a max pool by its switches. The steps between the activation and the pixels are read from
+autograd's graph: those that the deconvnet's paper does not define are named in ``Projection.extensions``, and
+those that no rule covers are refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from striate.core.choices import Rule
 from striate.core.errors import UsageError
 from striate.core.progress import Progress, silent
 from striate.look.layers import find_layer, untouched
-from striate.look.rules import ReluMode, Rule, bypass_norms, label_of
+from striate.look.rules import ReluMode, bypass_norms, label_of
+from striate.look.running import Hook
 
 __all__ = ["Place", "Projection", "Record", "Rule", "project", "project_units", "recorded"]
 
@@ -41,7 +43,7 @@ class Projection:
         places: row and column of the unit in its map, for each image; None where the layer has no maps.
         layer: the layer's path; None for the network's output.
         channel: the unit's map, or its feature.
-        rule: how the signal went through ReLUs.
+        rule: at ReLUs.
         extensions: steps that the paper of the deconvnet does not define, with what was done; () for the
             gradient, which needs no definition.
     """
@@ -82,7 +84,7 @@ def project(
             in each image.
         rule: at ReLUs.
         batch_images: images that run at a time; it changes memory, not results.
-        progress: is told of images done.
+        progress: listener: images done.
 
     Returns:
         Maps, values and places.
@@ -96,14 +98,7 @@ def project(
     Departures: what ``extensions`` names. Ties in a pool go to the first place, row by row.
     """
     return project_units(
-        net,
-        images,
-        layer,
-        channels=[channel],
-        at=at,
-        rule=rule,
-        batch_images=batch_images,
-        progress=progress,
+        net, images, layer, channels=[channel], at=at, rule=rule, batch_images=batch_images, progress=progress
     )[0]
 
 
@@ -183,14 +178,14 @@ class Record:
         """Send a signal, of the shape of a layer's output, back to the pixels: ``N x C x H x W``.
 
         Raises:
-            UsageError: the layer does not hang on the pixels.
+            UsageError: the layer does not depend on the pixels.
         """
         kept = self.outputs[layer]
         (maps,) = torch.autograd.grad(
             kept, self._pixels, start, retain_graph=True, allow_unused=True, materialize_grads=False
         )
         if maps is None:
-            raise UsageError(f"expected a layer that the pixels decide, got {layer}: take another layer")
+            raise UsageError(f"expected a layer that depends on the pixels, got {layer}: take another layer")
         return maps.detach()
 
     def extensions(self, layer: str | None) -> tuple[str, ...]:
@@ -220,7 +215,7 @@ def recorded(
     """Run images through a network under a rule and keep what some layers give, inside a block.
 
     What the layers gave is a copy: a ReLU that works in place behind them does not change it. In the block
-    the network is in eval mode with its parameters frozen; afterwards it is as before, whatever happened.
+    the network is in eval mode with its parameters frozen; afterwards it is as before.
 
     Args:
         net: the network.
@@ -235,7 +230,7 @@ def recorded(
     outputs: dict[str | None, Tensor] = {}
     handles = []
 
-    def keeper(layer: str | None):  # type: ignore[no-untyped-def]
+    def keeper(layer: str | None) -> Hook:
         def keep(module: nn.Module, inputs: object, output: object) -> Tensor | None:
             if not isinstance(output, Tensor):
                 return None
@@ -270,7 +265,7 @@ def recorded(
             if not output.requires_grad:
                 raise UsageError(
                     f"expected a layer that gradients reach, got {layer or 'the output'}: it is computed"
-                    " without gradients, or of other numbers than the pixels"
+                    " without gradients, or from something other than the pixels"
                 )
         yield Record(rule, pixels, outputs, known)
 
@@ -281,7 +276,7 @@ def _check(images: Tensor, rule: str, batch_images: int) -> None:
     if rule not in get_args(Rule):
         raise UsageError(f"expected a rule of {', '.join(get_args(Rule))}, got {rule!r}")
     if batch_images < 1:
-        raise UsageError(f"expected batch_images of at least 1, got {batch_images}")
+        raise UsageError(f"expected `batch_images` of at least 1, got {batch_images}")
 
 
 def _places(at: Place | Sequence[Place] | None, count: int) -> list[Place] | None:
@@ -296,7 +291,7 @@ def _places(at: Place | Sequence[Place] | None, count: int) -> list[Place] | Non
 def _start(
     kept: Tensor, channel: int, places: list[Place] | None, name: str, rule: Rule
 ) -> tuple[Tensor, Tensor, list[Place | None]]:
-    """Return the signal to start from, the activations, and where they stand."""
+    """Return the signal to start from, the activations, and where they are."""
     if not 0 <= channel < kept.shape[1]:
         raise UsageError(f"expected a unit of {name} from 0 to {kept.shape[1] - 1}, got {channel}")
     start = torch.zeros_like(kept)

@@ -18,14 +18,14 @@ from striate.data.preprocess import Preprocessing, decode_side_px, normalise, to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedImages:
-    """A batch of images that know where they stand in their data set.
+    """A batch of images with their numbers in the data set.
 
     Attributes:
         images: ``N x C x H x W``, normed; N may be 0 where all images of a batch are broken.
-        numbers: place of each image in the data set, rising, from 0; broken images count.
+        numbers: of each image in the data set, rising, from 0; broken images count.
         names: of each image.
-        end: place of the first image after this batch.
-        broken: names and reasons of images among these places that can't be read.
+        end: number of the first image after this batch.
+        broken: names and reasons of the images among these that can't be read.
     """
 
     images: Tensor
@@ -36,24 +36,24 @@ class NamedImages:
 
 
 class ImageStream(Protocol):
-    """A data set that can be read from any place on, as often as one likes, in the same order."""
+    """A data set that can be read from any image on, any number of times, always in the same order."""
 
     @property
     def total(self) -> int | None:
-        """Number of images, broken ones included, if it is known."""
+        """Number of images, broken ones included; None if unknown."""
 
     @property
     def key(self) -> str:
-        """What is done to the images; results of one key may be put together."""
+        """What is done to the images; results with the same key may be combined."""
 
     def batches(self, first: int = 0, only: Container[int] | None = None) -> Iterator[NamedImages]:
-        """Read the images from place ``first`` on; with ``only``, those at these places."""
+        """Read the images from number ``first`` on; with ``only``, those of these numbers."""
 
     def names(self) -> Iterator[str]:
         """Name all images, broken ones included, without reading them."""
 
     def shown(self, images: Tensor) -> NDArray[np.float32]:
-        """Turn normed images into pictures, ``N x H x W x 3`` in 0..1."""
+        """Turn normed images into colours, ``N x H x W x 3`` in 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class ListedImages:
     """An ``ImageStream`` over anything that lists images.
 
     Attributes:
-        listing: starts the list anew; always the same order.
+        listing: starts a new pass over the list, always in the same order.
         preprocessing: what the images go through.
-        total: how many there are, if it is known.
+        total: how many there are; None if unknown.
         batch_images: images in a batch.
         threads: that decode; None takes one for each core.
     """
@@ -127,10 +127,7 @@ class ListedImages:
             return number, one.name, None, str(error)
 
     def _batch(
-        self,
-        group: Sequence[tuple[int, str, NDArray[np.uint8]]],
-        broken: Sequence[tuple[str, str]],
-        end: int,
+        self, group: Sequence[tuple[int, str, NDArray[np.uint8]]], broken: Sequence[tuple[str, str]], end: int
     ) -> NamedImages:
         chosen = self.preprocessing
         empty = np.zeros((0, chosen.height_px, chosen.width_px, chosen.channels), np.uint8)
@@ -143,23 +140,9 @@ class ListedImages:
             broken=tuple(broken),
         )
 
-    def extremes(self) -> tuple[Tensor, Tensor]:
-        """Return black and white as the network gets them, ``C`` values each."""
-        chosen = self.preprocessing
-        ends = normalise(
-            torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 1, chosen.channels),
-            chosen,
-        )
-        return ends[0, :, 0, 0], ends[1, :, 0, 0]
-
     def shown(self, images: Tensor) -> NDArray[np.float32]:
         """Undo the normalisation."""
-        chosen = self.preprocessing
-        pixels = images.detach().cpu().permute(0, 2, 3, 1)
-        if chosen.colour_order == "BGR":
-            pixels = pixels.flip(-1)
-        unit = (pixels * torch.tensor(chosen.std) + torch.tensor(chosen.mean)).clamp(0, 1)
-        return _coloured(unit.numpy().astype(np.float32))
+        return in_colour(images, self.preprocessing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,15 +190,31 @@ class TensorImages:
         return _coloured(pixels.clamp(0, 1).numpy().astype(np.float32))
 
 
+def in_colour(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Turn normed images ``N x C x H x W`` into colours, ``N x H x W x 3`` in 0..1: RGB, not normed."""
+    pixels = images.detach().cpu().permute(0, 2, 3, 1)
+    if preprocessing.colour_order == "BGR":
+        pixels = pixels.flip(-1)
+    unit = (pixels * torch.tensor(preprocessing.std) + torch.tensor(preprocessing.mean)).clamp(0, 1)
+    return _coloured(unit.numpy().astype(np.float32))
+
+
+def black_and_white(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Return black and white as the network gets them, ``C`` values each."""
+    levels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None]
+    ends = normalise(levels.expand(2, 1, 1, preprocessing.channels), preprocessing)
+    return ends[0, :, 0, 0], ends[1, :, 0, 0]
+
+
 def _coloured(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels[..., :3]
 
 
 def fetch(images: ImageStream, numbers: Iterable[int]) -> dict[int, Tensor]:
-    """Read the images at some places of a stream, ``C x H x W`` each.
+    """Read images of a stream by their numbers, ``C x H x W`` each.
 
     Raises:
-        DataError: one of them is not there any more.
+        DataError: one of them is gone.
     """
     wanted = set(numbers)
     found: dict[int, Tensor] = {}

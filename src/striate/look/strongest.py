@@ -1,13 +1,14 @@
-"""The images that excite a unit most: one pass over a data set, and what is kept of it."""
+"""The images that excite units most, found in one pass over a data set."""
 
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from striate.core.atomic import write_atomic
 from striate.core.errors import CheckpointError, DataError, UsageError
 from striate.core.progress import Progress, silent
+from striate.look.layers import device_of
 from striate.look.running import reading
 from striate.look.stream import ImageStream, NamedImages
 
@@ -34,7 +36,7 @@ class Strongest:
     Attributes:
         layer: path of the module.
         values: activations.
-        numbers: places of the images in the data set.
+        numbers: of the images in the data set, from 0.
         rows: row of the unit in its map.
         columns: column of the unit in its map.
         map_size: rows and columns of the layer's maps; 1 and 1 for fully connected layers.
@@ -58,7 +60,7 @@ class Strongest:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """How far a pass is; never changed, only replaced, so that an interruption finds it whole."""
+    """How far a pass is; replaced, never changed, so that an interruption finds it consistent."""
 
     tops: dict[str, Strongest]
     end: int = 0
@@ -82,7 +84,7 @@ def find_strongest(
     """Find, for each unit of some layers, the k images that excite it most, in one pass over a data set.
 
     Memory does not grow with the data set. With ``state`` the pass can be interrupted at any moment, also
-    by a crash, and goes on from there when it is called again; the file is removed when the pass is over.
+    by a crash, and continues from there when it is called again; the file is removed at the end.
 
     Args:
         net: the network.
@@ -92,7 +94,7 @@ def find_strongest(
         k: images for each unit, at least 1.
         state: file that keeps how far the pass is.
         save_every_s: seconds between two writes of ``state``.
-        progress: told how many images are over.
+        progress: listener: images done.
 
     Returns:
         By layer.
@@ -113,7 +115,7 @@ def find_strongest(
     done = _Pass({})
     if state is not None and state.exists():
         done = _load(state, owner, images)
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     saved_at = time.monotonic()
     try:
         with ExitStack() as stack:
@@ -232,7 +234,7 @@ def _places(flat: Tensor, images: Tensor, units: Tensor) -> Tensor:
 
 
 def _count(done: _Pass, batch: NamedImages) -> _Pass:
-    """Note that a batch is over; keep the names that are still needed."""
+    """Count a batch; keep the names that are still needed."""
     names = done.names | dict(zip(batch.numbers, batch.names, strict=True))
     clean_at = done.clean_at
     if len(names) > clean_at:
@@ -274,7 +276,8 @@ def _save(path: Path, owner: str, done: _Pass) -> None:
         "num_broken": done.num_broken,
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write: Callable[..., None] = np.savez
+    write_atomic(path, lambda file: write(file, **arrays))
 
 
 def _load(path: Path, owner: str, images: ImageStream) -> _Pass:
@@ -283,17 +286,11 @@ def _load(path: Path, owner: str, images: ImageStream) -> _Pass:
             about = json.loads(arrays["about"].tobytes())
             tops = {}
             for number, (layer, rows, columns) in enumerate(about["layers"]):
-                found = {name: torch.from_numpy(arrays[f"{name}_{number}"]) for name in _TENSORS}
-                tops[layer] = Strongest(
-                    layer=layer,
-                    values=found["values"],
-                    numbers=found["numbers"],
-                    rows=found["rows"],
-                    columns=found["columns"],
-                    map_size=(rows, columns),
-                    names={},
-                    num_images=0,
-                )
+                found: dict[str, Any] = {
+                    name: torch.from_numpy(arrays[f"{name}_{number}"]) for name in _TENSORS
+                }
+                nothing = _nothing(layer, 0, 0, torch.float32, (rows, columns))
+                tops[layer] = replace(nothing, **found)
         done = _Pass(
             tops,
             about["end"],
@@ -307,7 +304,7 @@ def _load(path: Path, owner: str, images: ImageStream) -> _Pass:
     if about["owner"] != owner:
         raise CheckpointError(
             f"{path}: expected the state of a pass with this network, these layers and images, got that of"
-            " another: delete it, or name another picture with -o"
+            " another: delete it, or write another picture (`out`)"
         )
     count = 0
     for number, name in enumerate(images.names()):

@@ -17,8 +17,8 @@ class ClassScore:
     Attributes:
         name: the class name.
         num_images: images that truly belong to the class (its support).
-        num_predicted: images that were given to the class, rightly or wrongly.
-        num_correct: images that belong to the class and were given to it.
+        num_predicted: images that were predicted as the class, correctly or not.
+        num_correct: images of the class that were predicted as it.
     """
 
     name: str
@@ -33,12 +33,12 @@ class ClassScore:
 
     @property
     def precision(self) -> float | None:
-        """Share of the answers naming this class that are right; None when the class was never named."""
+        """Share of the predictions of this class that are correct; None when it was never predicted."""
         return self.num_correct / self.num_predicted if self.num_predicted else None
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of recall and precision; None when the class neither occurs nor is named."""
+        """Harmonic mean of recall and precision; None when the class neither occurs nor is predicted."""
         total = self.num_images + self.num_predicted
         return 2 * self.num_correct / total if total else None
 
@@ -49,7 +49,7 @@ class ClassScore:
 
     @property
     def counts(self) -> bool:
-        """Whether the class is in the averages: it has images, or it was named."""
+        """Whether the class is in the averages: it has images, or it was predicted."""
         return self.num_images > 0 or self.num_predicted > 0
 
     def to_json(self) -> dict[str, Any]:
@@ -66,11 +66,11 @@ class ClassScore:
 
 
 def macro(per_class: Sequence[ClassScore], rate: Rate) -> float:
-    """Return the plain mean of a rate over the classes that have images or were named.
+    """Return the plain mean of a rate over the classes that have images or were predicted.
 
     A rate that is undefined for such a class (the recall of a class without images, the precision of one that
-    was never named) is 0, so that the mean equals scikit-learn's ``average="macro", zero_division=0`` over
-    those classes. A class that neither occurs nor was named is left out.
+    was never predicted) is 0, so the mean equals scikit-learn's ``average="macro", zero_division=0`` over
+    those classes. A class that neither occurs nor was predicted is left out.
 
     Args:
         per_class: one entry per class.
@@ -145,7 +145,7 @@ class Imbalance:
 
     @property
     def majority_share(self) -> float:
-        """Share of the largest class: the accuracy of always naming it, which a classifier must beat."""
+        """Share of the largest class: the accuracy of always predicting it."""
         return self.largest.num_images / self.num_images
 
     def to_json(self) -> dict[str, Any]:

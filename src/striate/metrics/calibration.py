@@ -1,6 +1,6 @@
 """Whether probabilities mean what they say: reliability bins, calibration error, and the temperature.
 
-A network is calibrated when it is right on 80% of the images to which it gives a probability of 80%.
+A network is calibrated when 80% of its predictions with a probability of 80% are correct.
 """
 
 import math
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.core.errors import DataError, NonFiniteLossError, UsageError
-from striate.metrics.predictions import sigmoid, softmax
+from striate.core.errors import UsageError
+from striate.metrics.checks import check_labels, check_marks, check_values
+from striate.metrics.predictions import probabilities as probabilities_of
 from striate.metrics.scores import Interval, wilson
 
 NUM_BINS = 15  # Guo et al. 2017, table 1
-COLDEST, HOTTEST = 0.01, 100.0  # the temperatures among which one is looked for
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # the range that a temperature is sought in
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class ReliabilityBin:
     Attributes:
         above: the bin holds confidences above this (the first one also 0) ...
         upto: ... and up to this.
-        num: answers in the bin; 0 leaves ``confidence`` and ``accuracy`` at None.
+        num: predictions in the bin; 0 leaves ``confidence`` and ``accuracy`` at None.
         confidence: their mean confidence.
-        accuracy: share of them that is right.
+        accuracy: share of them that is correct.
         interval: 95% Wilson interval of that share; the whole of [0, 1] for an empty bin.
     """
 
@@ -48,7 +49,7 @@ class Calibration:
         num_images: number of images.
         nll: mean negative log likelihood in nats (multi-label: mean binary cross-entropy).
         ece: expected calibration error with bins of equal width, in [0, 1].
-        ece_equal_mass: the same with bins of equally many answers.
+        ece_equal_mass: the same with bins of equally many predictions.
         brier: Brier score; 0 is best.
         bins: of equal width.
     """
@@ -89,7 +90,7 @@ class TemperatureFit:
     """A temperature and what it does on the images it was fitted on.
 
     Attributes:
-        temperature: to divide logits by; 1 where the images can't tell one.
+        temperature: to divide logits by; 1 where the images determine none.
         note: why it stayed at 1, or empty.
         before: calibration of these images at a temperature of 1.
         after: at ``temperature``.
@@ -120,18 +121,18 @@ def reliability(
     num_bins: int = NUM_BINS,
     equal_mass: bool = False,
 ) -> tuple[ReliabilityBin, ...]:
-    """Sort answers into bins of confidence and count how many of each are right.
+    """Sort predictions into bins of confidence and count how many of each are correct.
 
-    For single-label data an image gives one answer, its most probable class (of equals the first), with that
-    probability as its confidence. For multi-label data each image gives one answer a class, "it is there",
-    with the class's probability; it is right where the label is 1.
+    For single-label data an image gives one prediction, its most probable class (of equals the first), with
+    that probability as its confidence. For multi-label data each image gives one prediction for each class,
+    "present", with the class's probability; it is correct where the label is 1.
 
     Args:
         probabilities: ``N x K``.
         labels: ``N`` class indices, or ``N x K`` of 0 and 1.
         num_bins: number of bins, at least 1.
-        equal_mass: bins of equally many answers instead of equal width. Answers of the same confidence stay
-            in one bin, so that there may be fewer bins and their sizes may differ.
+        equal_mass: bins of equally many predictions instead of equal width. Predictions of the same
+            confidence stay in one bin, so there may be fewer bins and their sizes may differ.
 
     Returns:
         Bins by rising confidence; all ``num_bins`` of equal width, empty ones too.
@@ -150,27 +151,28 @@ def reliability(
     _check(probabilities, labels, "probabilities")
     values = probabilities.astype(np.float64)
     if labels.ndim == 1:
-        answer = values.argmax(axis=1)
-        confidence, right = values[np.arange(len(values)), answer], answer == labels
+        best = values.argmax(axis=1)
+        confidence, correct = values[np.arange(len(values)), best], best == labels
     else:
-        confidence, right = values.ravel(), labels.ravel().astype(bool)
+        confidence, correct = values.ravel(), labels.ravel().astype(bool)
     order = np.argsort(confidence, kind="stable")
-    confidence, right = confidence[order], right[order]
+    confidence, correct = confidence[order], correct[order]
     if equal_mass:
         first_of_tie = np.searchsorted(confidence, confidence, side="left")
-        place = np.unique(first_of_tie * num_bins // len(confidence), return_inverse=True)[1]
-        last = [int(np.flatnonzero(place == m)[-1]) for m in range(int(place.max()) + 1)]
+        bin_of = np.unique(first_of_tie * num_bins // len(confidence), return_inverse=True)[1]
+        last = [int(np.flatnonzero(bin_of == m)[-1]) for m in range(int(bin_of.max()) + 1)]
         edges = [0.0, *(float(confidence[k]) for k in last)]
     else:
         edges = [m / num_bins for m in range(num_bins + 1)]
-        place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
+        bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
     return tuple(
-        _bin(edges[m], edges[m + 1], confidence[place == m], right[place == m]) for m in range(len(edges) - 1)
+        _bin(edges[m], edges[m + 1], confidence[bin_of == m], correct[bin_of == m])
+        for m in range(len(edges) - 1)
     )
 
 
 def calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
-    """Return the expected calibration error: the mean gap between confidence and accuracy over all answers.
+    """Return the expected calibration error: the mean gap of confidence and accuracy over all predictions.
 
     Paper: Guo et al. 2017, eq. 3.
     """
@@ -258,8 +260,7 @@ def calibration(
         NonFiniteLossError: a logit is NaN or infinite.
     """
     _check(logits, labels, "logits")
-    scaled = logits.astype(np.float64) / temperature
-    probabilities = softmax(scaled) if labels.ndim == 1 else sigmoid(scaled)
+    probabilities = probabilities_of(logits, multi_label=labels.ndim == 2, temperature=temperature)
     bins = reliability(probabilities, labels, num_bins=num_bins)
     alike = reliability(probabilities, labels, num_bins=num_bins, equal_mass=True)
     return Calibration(
@@ -276,8 +277,8 @@ def calibration(
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[Any]) -> float:
     """Find the temperature at which the images' negative log likelihood is lowest.
 
-    The images must not be ones that the network was trained on: on those every network is too sure. The order
-    of classes never changes, so that accuracy stays what it was.
+    The images must not be ones that the network was trained on: there every network is overconfident. The
+    order of the classes never changes, and so neither does the accuracy.
 
     Args:
         logits: ``N x K`` of validation images, not yet divided by anything.
@@ -285,10 +286,10 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[Any]) -> float
             cross-entropy.
 
     Returns:
-        The temperature, within ``COLDEST`` and ``HOTTEST``. An end of that range means that the images set no
-        bound there: all are right (the likelihood rises for ever as the temperature falls), or the answers
-        are no better than guessing. Logits that are equal for all classes give 1: no temperature changes
-        them. Any order of the images gives the same temperature to the bit.
+        The temperature, within ``MIN_TEMPERATURE`` and ``MAX_TEMPERATURE``. An end of that range means that
+        the images set no bound there: all are correct (the likelihood keeps rising as the temperature falls),
+        or the predictions are no better than guessing. Logits that are equal for all classes give 1: no
+        temperature changes them. Any order of the images gives the same temperature to the bit.
 
     Raises:
         DataError: no images, or shapes that do not fit.
@@ -302,25 +303,25 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[Any]) -> float
     values = logits.astype(np.float64)
     if labels.ndim == 1:
         values = values - values.max(axis=1, keepdims=True)
-    low, high = 1 / HOTTEST, 1 / COLDEST
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if _slope(values, labels, low)[0] >= 0:
-        return HOTTEST if _slope(values, labels, high)[0] > 0 else 1.0
+        return MAX_TEMPERATURE if _slope(values, labels, high)[0] > 0 else 1.0
     if _slope(values, labels, high)[0] <= 0:
-        return COLDEST
-    cold = 1.0
+        return MIN_TEMPERATURE
+    inverse = 1.0
     for _ in range(200):
-        slope, bend = _slope(values, labels, cold)
-        low, high = (cold, high) if slope < 0 else (low, cold)
-        step = cold - slope / bend if bend > 0 else 0.0
+        slope, curvature = _slope(values, labels, inverse)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        step = inverse - slope / curvature if curvature > 0 else 0.0
         following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - cold) <= 1e-12 * cold:
+        if abs(following - inverse) <= 1e-12 * inverse:
             break
-        cold = following
-    return 1 / cold
+        inverse = following
+    return 1 / inverse
 
 
-def calibrate(logits: NDArray[np.floating], labels: NDArray[Any]) -> TemperatureFit:
-    """Fit a temperature and measure what it does; keep 1 where the images can't tell one.
+def temperature_fit(logits: NDArray[np.floating], labels: NDArray[Any]) -> TemperatureFit:
+    """Fit a temperature and measure its effect; keep 1 where the images determine none.
 
     Args:
         logits: as in ``fit_temperature``.
@@ -330,17 +331,17 @@ def calibrate(logits: NDArray[np.floating], labels: NDArray[Any]) -> Temperature
         DataError: no images, or shapes that do not fit.
         NonFiniteLossError: a logit is NaN or infinite.
 
-    Departures: the paper has no rule for images that are all right. Their best temperature is 0, which would
-        call every answer certain; so 1 is kept, and ``note`` says it.
+    Departures: the paper has no rule for images that are all correct. Their best temperature is 0, which
+        would make every prediction certain; 1 is kept instead, and ``note`` says so.
     """
     fitted = fit_temperature(logits, labels)
     num = f"{len(logits):,} image{'s' if len(logits) > 1 else ''}"
     note = ""
-    if fitted >= HOTTEST:
-        note = f"the answers to the {num} are no better than guessing: the temperature stays at 1"
-    elif fitted <= COLDEST:
+    if fitted >= MAX_TEMPERATURE:
+        note = f"the predictions for the {num} are no better than guessing: the temperature stays at 1"
+    elif fitted <= MIN_TEMPERATURE:
         wrong = logits.argmax(axis=1) != labels if labels.ndim == 1 else (logits > 0) != (labels == 1)
-        why = "whose logits hardly differ" if wrong.any() else "all of them right"
+        why = "whose logits hardly differ" if wrong.any() else "all of them correct"
         note = f"the {num}, {why}, have no best temperature: it stays at 1"
     temperature = 1.0 if note else fitted
     before = calibration(logits, labels)
@@ -348,24 +349,23 @@ def calibrate(logits: NDArray[np.floating], labels: NDArray[Any]) -> Temperature
     return TemperatureFit(temperature=temperature, note=note, before=before, after=after)
 
 
-def _slope(values: NDArray[np.float64], labels: NDArray[Any], cold: float) -> tuple[float, float]:
-    """Return the first and second derivative of the mean cross-entropy by ``cold`` = 1 / T."""
+def _slope(values: NDArray[np.float64], labels: NDArray[Any], inverse: float) -> tuple[float, float]:
+    """Return the first and second derivative of the mean cross-entropy by ``inverse`` = 1 / T."""
+    p = probabilities_of(values * inverse, multi_label=labels.ndim == 2)
     if labels.ndim == 1:
-        p = softmax(values * cold)
         expected = (p * values).sum(axis=1)
         true = values[np.arange(len(labels)), labels]
         variance = (p * (values - expected[:, None]) ** 2).sum(axis=1)
         return _mean(expected - true), _mean(variance)
-    p = sigmoid(values * cold)
     return _mean((values * (p - labels)).mean(axis=1)), _mean((values**2 * p * (1 - p)).mean(axis=1))
 
 
 def _bin(
-    above: float, upto: float, confidence: NDArray[np.float64], right: NDArray[np.bool_]
+    above: float, upto: float, confidence: NDArray[np.float64], correct: NDArray[np.bool_]
 ) -> ReliabilityBin:
-    num, num_right = len(confidence), int(right.sum())
-    mean = _mean(confidence) if num else None
-    return ReliabilityBin(above, upto, num, mean, num_right / num if num else None, wilson(num_right, num))
+    num, num_correct = len(confidence), int(correct.sum())
+    mean, rate = (_mean(confidence), num_correct / num) if num else (None, None)
+    return ReliabilityBin(above, upto, num, mean, rate, wilson(num_correct, num))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -374,20 +374,9 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _check(values: NDArray[np.floating], labels: NDArray[Any], what: str) -> None:
-    fits = values.ndim == 2 and len(values) == len(labels) and labels.shape in ((len(values),), values.shape)
-    if not fits or not values.size:
-        raise DataError(
-            f"expected N x K {what} and N labels (or N x K of 0 and 1) of at least one image, got shapes"
-            f" {values.shape} and {labels.shape}: check the data source and its split"
-        )
-    if not np.isfinite(values).all():
-        raise NonFiniteLossError(
-            f"expected finite {what}, got NaN or infinity: the network has diverged, so train again with a"
-            " lower learning rate or load earlier weights"
-        )
-    known = (labels >= 0) & (labels < values.shape[1]) if labels.ndim == 1 else np.isin(labels, (0, 1))
-    if not known.all() or (labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer)):
-        raise DataError(
-            f"expected class indices in 0..{values.shape[1] - 1}, or 0 and 1 for each class, got other"
-            " labels: use the class list that the labels were made with"
-        )
+    num_classes = values.shape[1] if values.ndim == 2 else 0
+    check_values(values, [""] * num_classes, what)
+    if labels.ndim == 1:
+        check_labels(labels, len(values), num_classes)
+    else:
+        check_marks(labels, values.shape)

@@ -1,4 +1,4 @@
-"""What answers and labels must look like before they are scored."""
+"""What probabilities, logits and labels must look like before they are scored."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from striate.core.errors import DataError, NonFiniteLossError
 
 
-def check_answers(values: NDArray[np.floating], classes: Sequence[str], what: str = "probabilities") -> None:
-    """Refuse answers that are not ``N x K`` finite numbers with N at least 1.
+def check_values(values: NDArray[np.floating], classes: Sequence[str], what: str = "probabilities") -> None:
+    """Refuse probabilities or logits that are not ``N x K`` finite numbers with N at least 1.
 
     Args:
         values: probabilities or logits.
@@ -76,7 +76,7 @@ def check_indices(indices: NDArray[np.integer], num_classes: int) -> None:
 
 
 def not_finite(got: str) -> NonFiniteLossError:
-    """Make the error for answers that are not finite numbers."""
+    """Return the error for values that are not finite numbers."""
     return NonFiniteLossError(
         f"expected finite probabilities and losses, got {got}: the network has diverged, so train again with"
         " a lower learning rate or load earlier weights"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from striate.core.errors import DataError
 from striate.metrics import by_class
 from striate.metrics.by_class import ClassScore, Imbalance
-from striate.metrics.checks import check_answers, check_marks, not_finite
+from striate.metrics.checks import check_marks, check_values, not_finite
 
 _TINY = float(np.finfo(np.float32).tiny)
 _EVEN = 0.5
@@ -29,7 +29,7 @@ class MultiLabelScores:
         num_images: number of images scored, at least 1.
         mean_average_precision: mean of the defined ``average_precision`` values; None when there are none.
         average_precision: one value in [0, 1] per class; None for a class without images.
-        exact_match: share of images with every label right at the thresholds.
+        exact_match: share of images with every label correct at the thresholds.
         loss: mean binary cross-entropy over images and classes, in nats.
         classes: the class names.
         thresholds: one per class; 0.5 unless they were chosen.
@@ -62,7 +62,7 @@ class MultiLabelScores:
 
     @property
     def micro_precision(self) -> float:
-        """Share of all labels given that are right."""
+        """Share of all labels given that are correct."""
         return by_class.micro(self.per_class, "precision")
 
     @property
@@ -156,7 +156,7 @@ def score_multilabel(
     losses: NDArray[np.floating] | None = None,
     thresholds: Sequence[float] | NDArray[np.floating] | None = None,
 ) -> MultiLabelScores:
-    """Score the answers of a multi-label classifier.
+    """Score the predictions of a multi-label classifier.
 
     Average precision is the step-wise area under the precision-recall curve, ``sum (R_n - R_{n-1}) P_n`` over
     the distinct thresholds from high to low, without interpolation; equal probabilities form one threshold.
@@ -177,7 +177,7 @@ def score_multilabel(
         DataError: no images, shapes that do not fit, labels other than 0 and 1, or a threshold that is NaN.
         NonFiniteLossError: a probability or loss is NaN or infinite.
     """
-    check_answers(probabilities, classes)
+    check_values(probabilities, classes)
     positive = check_marks(labels, probabilities.shape)
     cuts = np.full(len(classes), _EVEN) if thresholds is None else np.asarray(thresholds, np.float64)
     if cuts.shape != (len(classes),) or np.isnan(cuts).any():
@@ -234,7 +234,7 @@ def choose_thresholds(probabilities: NDArray[np.floating], labels: NDArray[Any])
         DataError: no images, shapes that do not fit, or labels other than 0 and 1.
         NonFiniteLossError: a probability is NaN or infinite.
     """
-    check_answers(probabilities, [""] * (probabilities.shape[1] if probabilities.ndim == 2 else 1))
+    check_values(probabilities, [""] * (probabilities.shape[1] if probabilities.ndim == 2 else 1))
     positive = check_marks(labels, probabilities.shape)
     return np.array(
         [_best_cut(probabilities[:, k], positive[:, k]) for k in range(probabilities.shape[1])], np.float64
@@ -259,7 +259,7 @@ def _best_cut(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) 
 def _hits_by_cut(
     probabilities: NDArray[np.floating], positive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct probabilities, falling, and how many at or above each are right, and are at all."""
+    """Return the distinct probabilities, falling; how many at or above each are positive, and in all."""
     order = np.argsort(-probabilities, kind="stable")
     ranked = probabilities[order]
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)

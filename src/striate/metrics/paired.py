@@ -1,7 +1,7 @@
-"""Two networks on the same images: who is right where the other is wrong, and what that can show.
+"""Two networks on the same images: which is correct where the other is wrong, and what that can show.
 
-Paired figures are far sharper than two separate intervals: an image that both get right, or both wrong, says
-nothing about which one is better, and most images are of that kind.
+Paired figures are far sharper than two separate intervals: an image that both classify correctly, or both
+wrongly, says nothing about which one is better, and most images are of that kind.
 """
 
 import math
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.core.errors import DataError, NonFiniteLossError, UsageError
 
 _POWER = 0.8
-_EXACT = 1000  # up to so many flips a binomial chance is divided out of whole numbers
+_EXACT = 1000  # up to this many flips a binomial chance is a quotient of whole numbers
 _CHUNK = 4_000_000  # numbers drawn at a time when means are resampled
 
 
@@ -25,10 +25,10 @@ class Paired:
     """How A and B did on the same images. Rates are fractions in [0, 1]; differences are B minus A.
 
     Attributes:
-        both_right: images that both get right.
-        only_a: images that only A gets right.
-        only_b: images that only B gets right.
-        both_wrong: images that neither gets right.
+        both_correct: images that both classify correctly.
+        only_a: images that only A classifies correctly.
+        only_b: images that only B classifies correctly.
+        both_wrong: images that neither classifies correctly.
         difference: accuracy of B minus accuracy of A, in [-1, 1].
         low: lower end of the bootstrap interval of the difference.
         high: upper end.
@@ -38,7 +38,7 @@ class Paired:
         p_mid: the mid-p version: it counts the observed split by half and is less conservative.
     """
 
-    both_right: int
+    both_correct: int
     only_a: int
     only_b: int
     both_wrong: int
@@ -52,28 +52,28 @@ class Paired:
     @property
     def num_images(self) -> int:
         """Number of images, at least 1."""
-        return self.both_right + self.only_a + self.only_b + self.both_wrong
+        return self.both_correct + self.only_a + self.only_b + self.both_wrong
 
     @property
     def accuracy_a(self) -> float:
-        """Share of the images that A gets right."""
-        return (self.both_right + self.only_a) / self.num_images
+        """Share of the images that A classifies correctly."""
+        return (self.both_correct + self.only_a) / self.num_images
 
     @property
     def accuracy_b(self) -> float:
-        """Share of the images that B gets right."""
-        return (self.both_right + self.only_b) / self.num_images
+        """Share of the images that B classifies correctly."""
+        return (self.both_correct + self.only_b) / self.num_images
 
     @property
     def significant(self) -> bool:
-        """Whether McNemar's exact p is below 1 - ``level``: the rule by which ``verdict`` speaks."""
+        """Whether McNemar's exact p is below 1 - ``level``: the rule that ``verdict`` goes by."""
         return self.p_exact < 1.0 - self.level
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``."""
         return {
             "num_images": self.num_images,
-            "both_right": self.both_right,
+            "both_right": self.both_correct,
             "only_a": self.only_a,
             "only_b": self.only_b,
             "both_wrong": self.both_wrong,
@@ -92,6 +92,10 @@ class MeanDifference:
     difference: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``json.dumps``."""
+        return {"difference": self.difference, "interval": [self.low, self.high]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +121,10 @@ def paired(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> Paired:
-    """Compare who is right on the same images.
+    """Compare which of two networks is correct on the same images.
 
     Args:
-        correct_a: ``N`` booleans (or 0 and 1): whether A is right on each image.
+        correct_a: ``N`` booleans (or 0 and 1): whether A is correct on each image.
         correct_b: the same of B, in the same order. Any common order gives the same result to the bit.
         seed: of the resampling, 0 or more.
         resamples: bootstrap samples, at least 100.
@@ -144,18 +148,18 @@ def paired(
         their share is at most ``1 - ((1 - level) / 2) ** (1 / N)`` (Clopper and Pearson's bound for none).
     """
     _check_settings(seed, resamples, level)
-    a, b = _right(correct_a, "correct_a"), _right(correct_b, "correct_b")
+    a, b = _booleans(correct_a, "correct_a"), _booleans(correct_b, "correct_b")
     if len(a) != len(b):
         raise DataError(
-            f"expected both networks' answers to the same images, got {len(a):,} and {len(b):,}: evaluate"
-            " both on the same --data and --split"
+            f"expected both networks' predictions on the same images, got {len(a):,} and {len(b):,}: evaluate"
+            " both on the same `data` and `split`"
         )
     both, only_a, only_b = int((a & b).sum()), int((a & ~b).sum()), int((b & ~a).sum())
     num = len(a)
     low, high = _bootstrap(only_a, only_b, num, seed, resamples, level)
     exact, mid = mcnemar(only_a, only_b)
     return Paired(
-        both_right=both,
+        both_correct=both,
         only_a=only_a,
         only_b=only_b,
         both_wrong=num - both - only_a - only_b,
@@ -187,7 +191,7 @@ def paired_means(
 
     Returns:
         Mean of B minus mean of A, with the percentile bootstrap interval. One image gives an interval
-        without width: it says nothing.
+        of no width: it says nothing.
 
     Raises:
         DataError: no values, or different lengths.
@@ -198,7 +202,7 @@ def paired_means(
     if values_a.shape != values_b.shape or values_a.ndim != 1 or not len(values_a):
         raise DataError(
             f"expected one value for each image of both networks, got shapes {values_a.shape} and"
-            f" {values_b.shape}: evaluate both on the same --data and --split"
+            f" {values_b.shape}: evaluate both on the same `data` and `split`"
         )
     gains = np.sort(values_b.astype(np.float64) - values_a.astype(np.float64))
     if not np.isfinite(gains).all():
@@ -242,11 +246,11 @@ def paired_by_class(
         One entry for each class that has images: by falling size of the difference in recall, then by p,
         then by class index. Holm's correction is over these classes.
     """
-    a, b = _right(correct_a, "correct_a"), _right(correct_b, "correct_b")
+    a, b = _booleans(correct_a, "correct_a"), _booleans(correct_b, "correct_b")
     if not len(a) == len(b) == len(labels):
         raise DataError(
-            f"expected one label for each of {len(a):,} and {len(b):,} answers, got {len(labels):,}: compare"
-            " answers to the same images"
+            f"expected one label for each of {len(a):,} and {len(b):,} predictions, got {len(labels):,}:"
+            " compare predictions on the same images"
         )
     present = [k for k in range(len(classes)) if (labels == k).any()]
     found = [
@@ -260,7 +264,7 @@ def paired_by_class(
 
 
 def mcnemar(only_a: int, only_b: int) -> tuple[float, float]:
-    """Return McNemar's two-sided p from the numbers of images on which one alone is right.
+    """Return McNemar's two-sided p from the numbers of images on which one alone is correct.
 
     Args:
         only_a: images that only A gets right.
@@ -308,11 +312,11 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def images_needed(difference: float, discordant: float, *, level: float = 0.95, power: float = 0.8) -> int:
-    """Say how many images a McNemar test needs to show a difference of accuracies.
+    """Return how many images a McNemar test needs to show a difference of accuracies.
 
     Args:
         difference: of the accuracies, in [-1, 1] and not 0.
-        discordant: share of images on which one alone is right, at least ``abs(difference)``.
+        discordant: share of images on which one alone is correct, at least ``abs(difference)``.
         level: 1 minus the test's two-sided error rate.
         power: chance of showing the difference if it is there.
 
@@ -321,7 +325,7 @@ def images_needed(difference: float, discordant: float, *, level: float = 0.95, 
         discordant share and d the difference.
 
     Raises:
-        UsageError: no difference, or a share that can't be.
+        UsageError: no difference, or an impossible share.
 
     Paper: R. J. Connor, "Sample size for testing differences in proportions for the paired-sample design",
         Biometrics 43, 1987.
@@ -338,7 +342,7 @@ def images_needed(difference: float, discordant: float, *, level: float = 0.95, 
 
 
 def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
-    """Say in one plain sentence what a comparison shows.
+    """Return what a comparison shows, in one plain sentence.
 
     A difference counts as shown when McNemar's exact p is below 1 - level. Otherwise the sentence says how
     many images would show a difference of the size that was seen (``images_needed``, power 80%, at the share
@@ -360,10 +364,10 @@ def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
         return f"{a} is better by {size} ({swapped[0]} to {swapped[1]})"
     nothing = "no difference that this test set can show"
     if not discordant:
-        return f"{nothing}: {a} and {b} are right on exactly the same images"
+        return f"{nothing}: {a} and {b} are correct on exactly the same images"
     if found.only_a == found.only_b:
         each = "1 image" if found.only_a == 1 else f"{found.only_a:,} images"
-        return f"{nothing}: each is right on {each} where the other is wrong"
+        return f"{nothing}: each is correct on {each} where the other is wrong"
     needed = images_needed(found.difference, discordant / found.num_images, level=found.level, power=_POWER)
     return (
         f"{nothing}: {b} minus {a} is {100 * found.difference:+z.{digits}f} points ({low} to {high}), p"
@@ -402,7 +406,7 @@ def _bootstrap(
     return low, high
 
 
-def _right(correct: NDArray[Any], name: str) -> NDArray[np.bool_]:
+def _booleans(correct: NDArray[Any], name: str) -> NDArray[np.bool_]:
     if correct.ndim != 1 or not len(correct) or not np.isin(correct, (0, 1)).all():
         raise DataError(
             f"expected {name} to hold one True or False for each of at least one image, got shape"

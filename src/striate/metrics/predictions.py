@@ -1,4 +1,4 @@
-"""What networks answered on a set of images: the record that statistics, blends and reports are made from."""
+"""What networks predict on a set of images: what statistics, blends and reports are made from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +14,18 @@ from striate.metrics.scores import Scores, score
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Predictions:
-    """One network's (or blend's) answer to every image of a set.
+    """One network's (or blend's) predictions on a set of images.
 
     Attributes:
-        name: who answered, for tables: a bundle's name, with its protocol where that is not a single crop.
+        name: of the network, for tables; with its protocol where that is not a single crop.
         classes: the ``K`` class names.
-        files: ``N`` image names, each once; with the labels they tell whether two records are of one set.
+        files: ``N`` image names, each once; they and the labels say whether two are of one set.
         labels: ``N`` int64 class indices, or ``N x K`` float32 in {0, 1} for multi-label data.
-        logits: ``N x K`` float32. Their softmax (sigmoid for multi-label data) is the answer; where a
-            protocol averages probabilities, they are the logarithms (log-odds) of the averages.
+        logits: ``N x K`` float32. Their softmax (sigmoid for multi-label data) are the probabilities;
+            where a protocol averages probabilities, the logits are the logarithms (log-odds) of the averages.
         split: which images these are, in words.
-        temperature: what the network divides its logits by where it predicts (``Bundle.temperature``); scores
-            and probabilities here leave it out unless they are given it.
+        temperature: what the network divides its logits by when it predicts (``Bundle.temperature``);
+            ``scores`` and ``probabilities`` use it only where it is passed to them.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Predictions:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each image's answer is correct, ``N``.
+        """Whether each image is classified correctly, ``N``.
 
-        The most probable class is the true one (of equals the one with the lower index is the answer, as in
+        The most probable class is the true one (of equals the lower index counts as predicted, as in
         ``score``); for multi-label data, every label is correct at a probability of 0.5.
         """
         if self.multi_label:
@@ -57,7 +57,7 @@ class Predictions:
         return probabilities(self.logits, multi_label=self.multi_label, temperature=temperature)
 
     def scores(self, temperature: float = 1.0) -> Scores | MultiLabelScores:
-        """Score the answers.
+        """Score the predictions.
 
         Raises:
             NonFiniteLossError: a logit is NaN or infinite.
@@ -103,42 +103,42 @@ def logits_of(probabilities: NDArray[np.floating], *, multi_label: bool) -> NDAr
 
 
 def on_same_images(several: Sequence[Predictions]) -> tuple[Predictions, ...]:
-    """Bring answers to the first one's order of images and classes.
+    """Put predictions into the first one's order of images and classes.
 
     Args:
-        several: at least one record.
+        several: at least one.
 
     Raises:
         DataError: they are not of the same images with the same labels, or of other classes.
     """
     first = several[0]
-    place = {file: i for i, file in enumerate(first.files)}
+    row_of = {file: i for i, file in enumerate(first.files)}
     aligned = [first]
     for other in several[1:]:
         if sorted(other.classes) != sorted(first.classes) or other.multi_label != first.multi_label:
             raise DataError(
-                f"expected answers about the same classes, got {first.name} ({len(first.classes)} classes)"
+                f"expected predictions of the same classes, got {first.name} ({len(first.classes)} classes)"
                 f" and {other.name} ({len(other.classes)}): compare networks of the same task"
             )
         if (
-            len(place) != len(first.files)
-            or len(other.files) != len(place)
-            or any(file not in place for file in other.files)
+            len(row_of) != len(first.files)
+            or len(other.files) != len(row_of)
+            or any(file not in row_of for file in other.files)
         ):
             raise DataError(
-                f"expected answers about the same images, got {len(first.files):,} of {first.name} and"
-                f" {len(other.files):,} of {other.name} that differ: evaluate both on the same --data"
-                " and --split"
+                f"expected predictions on the same images, got {len(first.files):,} of {first.name} and"
+                f" {len(other.files):,} of {other.name} that differ: evaluate both on the same `data`"
+                " and `split`"
             )
         rows = np.empty(len(first.files), np.int64)
-        rows[[place[file] for file in other.files]] = np.arange(len(first.files))
+        rows[[row_of[file] for file in other.files]] = np.arange(len(first.files))
         columns = [other.classes.index(name) for name in first.classes]
         renumbered = np.argsort(columns)  # a class's index there -> its index here
         labels = other.labels[rows][:, columns] if other.multi_label else renumbered[other.labels[rows]]
         if not np.array_equal(labels, first.labels):
             raise DataError(
                 f"expected the same labels, got images of {other.name} that are labelled otherwise than"
-                f" those of {first.name}: evaluate both on the same --data"
+                f" those of {first.name}: evaluate both on the same `data`"
             )
         logits = other.logits[rows][:, columns]
         aligned.append(
@@ -148,17 +148,17 @@ def on_same_images(several: Sequence[Predictions]) -> tuple[Predictions, ...]:
 
 
 def on_common_images(several: Sequence[Predictions]) -> tuple[tuple[Predictions, ...], str]:
-    """Bring answers to the images that all of them are about, in the first one's order.
+    """Keep the images that all predictions share, in the first one's order.
 
     Args:
-        several: at least one record.
+        several: at least one.
 
     Returns:
-        The records, and what to know about them: empty where all were of the same images already. Otherwise
-        each is called what the smallest one was (``split``).
+        The predictions, and a note: empty where all were of the same images already. Otherwise each takes
+        the ``split`` of the smallest one.
 
     Raises:
-        DataError: they share no image, an image's name stands twice, or as ``on_same_images``.
+        DataError: they share no image, an image's name occurs twice, or as ``on_same_images``.
     """
     sets = [set(one.files) for one in several]
     common = set.intersection(*sets)
@@ -166,7 +166,7 @@ def on_common_images(several: Sequence[Predictions]) -> tuple[tuple[Predictions,
         return on_same_images(several), ""
     if any(len(files) != len(one.files) for files, one in zip(sets, several, strict=True)):
         raise DataError(
-            "expected every image to have a name of its own, got the same name twice: rename the images"
+            "expected a different name for every image, got the same name twice: rename the images"
         )
     smallest = min(several, key=lambda one: len(one.files))
     kept = []

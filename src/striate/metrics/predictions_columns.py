@@ -1,4 +1,4 @@
-"""The table in a predictions file: its columns, how names become text, and the way back to answers."""
+"""The table in a predictions file: its columns, how names become text, and how predictions are read back."""
 
 import math
 import re
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import DataError
-from striate.metrics.checks import check_answers, check_labels, check_marks
+from striate.metrics.checks import check_labels, check_marks, check_values
 from striate.metrics.predictions import Predictions
 
 TEXTS = ("file", "true", "predicted")
@@ -34,24 +34,24 @@ def unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
 
 
-def refuse_unwritable(answers: Predictions) -> None:
-    """Refuse answers that could not be read again from a file.
+def refuse_unwritable(predictions: Predictions) -> None:
+    """Refuse predictions that could not be read again from a file.
 
     Raises:
-        DataError: no images, a file or class name that is empty or stands twice, or labels out of range.
+        DataError: no images, a file or class name that is empty or occurs twice, or labels out of range.
         NonFiniteLossError: a logit is NaN or infinite.
     """
-    check_answers(answers.logits, answers.classes, "logits")
-    if answers.multi_label:
-        check_marks(answers.labels, answers.logits.shape)
+    check_values(predictions.logits, predictions.classes, "logits")
+    if predictions.multi_label:
+        check_marks(predictions.labels, predictions.logits.shape)
     else:
-        check_labels(answers.labels, len(answers.logits), len(answers.classes))
-    if len(answers.files) != len(answers.logits):
+        check_labels(predictions.labels, len(predictions.logits), len(predictions.classes))
+    if len(predictions.files) != len(predictions.logits):
         raise DataError(
-            f"expected one file name for each of {len(answers.logits)} images, got {len(answers.files)}:"
-            " name every image"
+            f"expected one file name for each of {len(predictions.logits)} images, got"
+            f" {len(predictions.files)}: name every image"
         )
-    for what, names in (("class", answers.classes), ("file", answers.files)):
+    for what, names in (("class", predictions.classes), ("file", predictions.files)):
         wrong = _first_repeated(names)
         if wrong is not None:
             raise DataError(
@@ -60,36 +60,36 @@ def refuse_unwritable(answers: Predictions) -> None:
             )
 
 
-def header(answers: Predictions) -> list[str]:
+def header(predictions: Predictions) -> list[str]:
     """Return the names of the columns."""
-    classes = [escaped(name) for name in answers.classes]
-    marks = [_MARK + name for name in classes] if answers.multi_label else []
+    classes = [escaped(name) for name in predictions.classes]
+    marks = [_MARK + name for name in classes] if predictions.multi_label else []
     return [*TEXTS, "p_predicted", *EVERY_ROW, *marks, *(_LOGIT + name for name in classes)]
 
 
-def texts(answers: Predictions) -> tuple[list[str], list[str], list[str], list[float]]:
-    """Return the columns for people: file, true, predicted, probability of the answer."""
-    classes = [escaped(name) for name in answers.classes]
-    p = answers.probabilities(answers.temperature)
-    if answers.multi_label:
-        true = [_JOIN.join(classes[k] for k in np.flatnonzero(row)) for row in answers.labels]
+def texts(predictions: Predictions) -> tuple[list[str], list[str], list[str], list[float]]:
+    """Return the columns for people: file, true, predicted, probability of the prediction."""
+    classes = [escaped(name) for name in predictions.classes]
+    p = predictions.probabilities(predictions.temperature)
+    if predictions.multi_label:
+        true = [_JOIN.join(classes[k] for k in np.flatnonzero(row)) for row in predictions.labels]
         predicted = [_JOIN.join(classes[k] for k in np.flatnonzero(row > _GIVEN)) for row in p]
     else:
-        true = [classes[label] for label in answers.labels.tolist()]
-        predicted = [classes[best] for best in answers.logits.argmax(axis=1).tolist()]
-    return [escaped(name) for name in answers.files], true, predicted, p.max(axis=1).tolist()
+        true = [classes[label] for label in predictions.labels.tolist()]
+        predicted = [classes[best] for best in predictions.logits.argmax(axis=1).tolist()]
+    return [escaped(name) for name in predictions.files], true, predicted, p.max(axis=1).tolist()
 
 
-def every_row(answers: Predictions) -> list[str]:
+def every_row(predictions: Predictions) -> list[str]:
     """Return the texts that are the same in every row, in the order of ``EVERY_ROW``."""
-    return [escaped(answers.name), escaped(answers.split), repr(float(answers.temperature))]
+    return [escaped(predictions.name), escaped(predictions.split), repr(float(predictions.temperature))]
 
 
 class Columns:
-    """Where what stands in a predictions file.
+    """Where a predictions file has which column.
 
     Attributes:
-        place: number of each column by its name.
+        index: of each column by its name.
         names: the classes, as they are written.
         logits: numbers of the ``logit:`` columns, in the order of the classes.
         marks: numbers of the ``is:`` columns in the same order; none where an image has one label.
@@ -103,7 +103,7 @@ class Columns:
             path: the file, for messages.
 
         Raises:
-            DataError: a column is missing or stands twice, or there are more than 100,000 classes.
+            DataError: a column is missing or occurs twice, or there are more than 100,000 classes.
         """
         self._path = path
         wrong = _first_repeated([name or f"\0{i}" for i, name in enumerate(names)])
@@ -111,19 +111,19 @@ class Columns:
             raise DataError(
                 f"{path}: expected each column once, got {names[wrong][:60]!r} twice: remove one of them"
             )
-        self.place = {name: i for i, name in enumerate(names)}
+        self.index = {name: i for i, name in enumerate(names)}
         self.names = [name.removeprefix(_LOGIT) for name in names if name.startswith(_LOGIT)]
         marked = {name.removeprefix(_MARK) for name in names if name.startswith(_MARK)}
-        if "file" not in self.place or not self.names:
+        if "file" not in self.index or not self.names:
             raise DataError(
                 f"{path}: expected a column file and columns logit:CLASS, got"
                 f" {', '.join(repr(name[:20]) for name in names[:5]) or 'nothing'}"
-                f"{' ...' if len(names) > 5 else ''}: is this a file of `striate evaluate --save`?"
+                f"{' ...' if len(names) > 5 else ''}: did `striate evaluate` save this file?"
             )
         if len(self.names) > _MAX_CLASSES:
             raise DataError(
                 f"{path}: expected at most {_MAX_CLASSES:,} classes, got {len(self.names):,}:"
-                " is this a file of `striate evaluate --save`?"
+                " did `striate evaluate` save this file?"
             )
         if marked and marked != set(self.names):
             odd = min(marked ^ set(self.names))
@@ -131,26 +131,26 @@ class Columns:
                 f"{path}: expected columns is:CLASS and logit:CLASS for the same classes, got only one"
                 f" for {odd[:60]!r}: add the other"
             )
-        if not marked and "true" not in self.place:
+        if not marked and "true" not in self.index:
             raise DataError(f"{path}: expected a column true with each image's class, got none: add it")
         if "" in self.names:
             raise DataError(f"{path}: expected a class name behind each logit:, got none: name the class")
-        self.logits = [self.place[_LOGIT + name] for name in self.names]
-        self.marks = [self.place[_MARK + name] for name in self.names] if marked else []
+        self.logits = [self.index[_LOGIT + name] for name in self.names]
+        self.marks = [self.index[_MARK + name] for name in self.names] if marked else []
 
-    def answers(
+    def predictions(
         self,
         cells: dict[str, list[str]],
         marks: NDArray[np.float32],
         logits: NDArray[np.float32],
         first_row: int,
     ) -> Predictions:
-        """Check what stands in the columns and make the record.
+        """Check the columns and return the predictions.
 
         Args:
             cells: texts of the columns ``file``, ``true``, ``network``, ``split`` and ``temperature``,
-                those there are.
-            marks: ``N x K``, anything where an image has one label.
+                where they exist.
+            marks: ``N x K``; ignored where an image has one label.
             logits: ``N x K``.
             first_row: number of the first image's row, for messages.
 
@@ -163,7 +163,7 @@ class Columns:
         wrong = _first_repeated(files)
         if wrong is not None:
             what = f"{files[wrong][:80]!r} a second time" if files[wrong] else "an empty one"
-            raise self.error(wrong + first_row, "a file name that stands once", what, "remove the row")
+            raise self.error(wrong + first_row, "each file name once", what, "remove the row")
         bad = np.argwhere(~np.isfinite(logits))
         if len(bad):
             row, k = bad[0].tolist()
@@ -172,7 +172,9 @@ class Columns:
         labels: NDArray[Any] = (
             self._marked(marks, first_row) if self.marks else self._labelled(cells["true"], first_row)
         )
-        name, split, warmth = (self._same(column, cells.get(column, []), first_row) for column in EVERY_ROW)
+        name, split, temperature = (
+            self._same(column, cells.get(column, []), first_row) for column in EVERY_ROW
+        )
         return Predictions(
             name=name or self._path.stem,
             classes=tuple(unescaped(name) for name in self.names),
@@ -180,7 +182,7 @@ class Columns:
             labels=labels,
             logits=logits,
             split=split,
-            temperature=self._temperature(warmth, first_row),
+            temperature=self._temperature(temperature, first_row),
         )
 
     def _temperature(self, text: str, first_row: int) -> float:
@@ -195,7 +197,7 @@ class Columns:
         return value
 
     def error(self, row: int, expected: str, got: str, remedy: str) -> DataError:
-        """Make the error about a row."""
+        """Return the error about a row."""
         return DataError(f"{self._path}, row {row:,}: expected {expected}, got {got}: {remedy}")
 
     def _labelled(self, true: Sequence[str], first_row: int) -> NDArray[np.int64]:
@@ -225,7 +227,7 @@ class Columns:
 
 
 def _first_repeated(names: Sequence[str]) -> int | None:
-    """Return the place of the first name that is empty or stood before."""
+    """Return the index of the first name that is empty or occurred before."""
     seen = {""}
     for i, name in enumerate(names):
         if name in seen:

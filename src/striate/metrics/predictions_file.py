@@ -1,4 +1,4 @@
-r"""Predictions files: a network's answers as CSV or Parquet, for whatever is computed later without it.
+r"""Predictions files: a network's predictions as CSV or Parquet, to compute with later without the network.
 
 Both formats hold the same table, one row for each image:
 
@@ -7,9 +7,9 @@ column                    content
 ========================  =============================================================================
 ``file``                  name of the image, each once
 ``true``                  its class; several are joined with ``"; "``
-``predicted``             the answer: the class of the highest logit, or every class above 0.5
-``p_predicted``           probability of the answer; of the surest class where several labels are allowed
-``network``, ``split``    who answered, and which images these are; the same in every row
+``predicted``             the class of the highest logit, or every class above 0.5
+``p_predicted``           probability of that class; the highest one where several labels are allowed
+``network``, ``split``    which network, and which images these are; the same in every row
 ``temperature``           what the logits are divided by for ``p_predicted``; 1 where it is left out
 ``is:CLASS``              1 or 0, one column per class; only where an image may carry several labels
 ``logit:CLASS``           float32, one column per class, in the order of the classes
@@ -49,30 +49,30 @@ _KEPT_TEXTS = ("file", "true", *EVERY_ROW)
 
 
 def is_predictions_file(path: str | Path) -> bool:
-    """Tell whether a path is named like a predictions file (``.csv`` or ``.parquet``, in any case)."""
+    """Return whether a path is named like a predictions file (``.csv`` or ``.parquet``, in any case)."""
     return Path(path).suffix.lower() in _SUFFIXES
 
 
-def save_answers(answers: Predictions, path: Path, *, progress: Progress = silent) -> None:
-    """Write answers as a predictions file; ``load_answers`` brings them back exactly.
+def save_predictions(predictions: Predictions, path: Path, *, progress: Progress = silent) -> None:
+    """Write predictions as a predictions file; ``load_predictions`` reads them back exactly.
 
     Args:
-        answers: at least one image.
+        predictions: at least one image.
         path: ends in ``.csv`` or ``.parquet``; an existing file is replaced once the new one is whole.
-        progress: is told how many images are written.
+        progress: listener; counts images.
 
     Raises:
         UsageError: another extension, or Parquet without the package that writes it.
-        DataError: no images, a file or class name that is empty or stands twice, or labels out of range.
+        DataError: no images, a file or class name that is empty or occurs twice, or labels out of range.
         NonFiniteLossError: a logit is NaN or infinite.
         WriteError: the file can't be written.
     """
     write = _write_parquet if _suffix(path) == ".parquet" else _write_csv
-    refuse_unwritable(answers)
-    write(answers, path, progress)
+    refuse_unwritable(predictions)
+    write(predictions, path, progress)
 
 
-def load_answers(path: Path, *, progress: Progress = silent) -> Predictions:
+def load_predictions(path: Path, *, progress: Progress = silent) -> Predictions:
     """Read a predictions file.
 
     Messages count rows as a spreadsheet does: the header of a CSV file is row 1. Parquet has no row of names,
@@ -80,10 +80,10 @@ def load_answers(path: Path, *, progress: Progress = silent) -> Predictions:
 
     Args:
         path: ends in ``.csv`` or ``.parquet``.
-        progress: is told how many rows are read.
+        progress: listener; counts rows.
 
     Returns:
-        The answers, named after the file where it has no column ``network``.
+        The predictions, named after the file where it has no column ``network``.
 
     Raises:
         UsageError: another extension, or Parquet without the package that reads it.
@@ -93,7 +93,7 @@ def load_answers(path: Path, *, progress: Progress = silent) -> Predictions:
     try:
         return read(path, progress)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected one of `striate evaluate --save`") from None
+        raise DataError(f"{path}: no such file; expected one that `striate evaluate` saved") from None
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error}): name a file") from None
 
@@ -106,16 +106,16 @@ def _suffix(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _write_csv(answers: Predictions, path: Path, progress: Progress) -> None:
-    num = len(answers.files)
-    same = every_row(answers)
-    nine_digits = ",".join(["%.9g"] * len(answers.classes))  # as many as bring a float32 back exactly
+def _write_csv(predictions: Predictions, path: Path, progress: Progress) -> None:
+    num = len(predictions.files)
+    same = every_row(predictions)
+    nine_digits = ",".join(["%.9g"] * len(predictions.classes))  # as many as bring a float32 back exactly
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(header(answers))
-        for i, (name, true, predicted, p) in enumerate(zip(*texts(answers), strict=True)):
-            marks = [int(mark) for mark in answers.labels[i]] if answers.multi_label else []
-            logits = (nine_digits % tuple(answers.logits[i].tolist())).split(",")
+        table.writerow(header(predictions))
+        for i, (name, true, predicted, p) in enumerate(zip(*texts(predictions), strict=True)):
+            marks = [int(mark) for mark in predictions.labels[i]] if predictions.multi_label else []
+            logits = (nine_digits % tuple(predictions.logits[i].tolist())).split(",")
             table.writerow([name, true, predicted, f"{p:.6f}", *same, *marks, *logits])
             if (i + 1) % _STAGE_ROWS == 0 or i + 1 == num:
                 progress("write predictions", i + 1, num)
@@ -128,7 +128,7 @@ def _read_csv(path: Path, progress: Progress) -> Predictions:
             rows = csv.reader(_short_lines(file), strict=True)
             names = next(rows, [])
             columns = Columns(names, path)
-            kept = [name for name in _KEPT_TEXTS if name in columns.place]
+            kept = [name for name in _KEPT_TEXTS if name in columns.index]
             cells: dict[str, list[str]] = {name: [] for name in kept}
             marks: list[NDArray[np.float32]] = []
             logits: list[NDArray[np.float32]] = []
@@ -144,7 +144,7 @@ def _read_csv(path: Path, progress: Progress) -> Predictions:
                 if blank:
                     continue
                 for name in kept:
-                    cells[name].append(line[columns.place[name]])
+                    cells[name].append(line[columns.index[name]])
                 for places, matrix in ((columns.marks, marks), (columns.logits, logits)):
                     matrix.append(_numbers(line, places, names, columns, row))
                 if len(logits) % _STAGE_ROWS == 0:
@@ -157,7 +157,7 @@ def _read_csv(path: Path, progress: Progress) -> Predictions:
             raise DataError(
                 f"{path}, after row {row:,}: expected CSV, got a damaged one ({error}): save it again"
             ) from None
-    return columns.answers(cells, _stacked(marks), _stacked(logits), 2)
+    return columns.predictions(cells, _stacked(marks), _stacked(logits), 2)
 
 
 def _short_lines(file: IO[str]) -> Iterator[str]:
@@ -169,15 +169,15 @@ def _short_lines(file: IO[str]) -> Iterator[str]:
 
 
 def _numbers(
-    line: Sequence[str], places: Sequence[int], names: Sequence[str], columns: Columns, row: int
+    line: Sequence[str], indices: Sequence[int], names: Sequence[str], columns: Columns, row: int
 ) -> NDArray[np.float32]:
     values = []
-    for place in places:
+    for i in indices:
         try:
-            values.append(float(line[place]))
+            values.append(float(line[i]))
         except ValueError:
-            expected = f"a number under {names[place][:60]}"
-            raise columns.error(row, expected, repr(line[place][:60]), "correct it or save again") from None
+            expected = f"a number under {names[i][:60]}"
+            raise columns.error(row, expected, repr(line[i][:60]), "correct it or save again") from None
     with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused
         return np.array(values, np.float64).astype(np.float32)
 
@@ -189,8 +189,8 @@ def _stacked(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _arrow() -> tuple[Any, Any]:
     """Import what reads and writes Parquet."""
     try:
-        import pyarrow  # type: ignore[import-untyped, unused-ignore]
-        from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow
+        from pyarrow import parquet
     except ImportError:
         raise UsageError(
             "expected the package pyarrow for .parquet, got none: pip install pyarrow, or name a .csv file"
@@ -198,17 +198,19 @@ def _arrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _write_parquet(answers: Predictions, path: Path, progress: Progress) -> None:
+def _write_parquet(predictions: Predictions, path: Path, progress: Progress) -> None:
     arrow, parquet = _arrow()
-    num = len(answers.files)
-    *words, p = texts(answers)
+    num = len(predictions.files)
+    *words, p = texts(predictions)
     arrays = [arrow.array(column, arrow.string()) for column in words]
     arrays.append(arrow.array(np.array(p, np.float32)))
-    arrays += [arrow.array([text] * num, arrow.string()) for text in every_row(answers)]
-    if answers.multi_label:
-        arrays += [arrow.array(column) for column in np.ascontiguousarray(answers.labels.T.astype(np.int8))]
-    arrays += [arrow.array(column) for column in np.ascontiguousarray(answers.logits.T)]
-    table = arrow.Table.from_arrays(arrays, names=header(answers))
+    arrays += [arrow.array([text] * num, arrow.string()) for text in every_row(predictions)]
+    if predictions.multi_label:
+        arrays += [
+            arrow.array(column) for column in np.ascontiguousarray(predictions.labels.T.astype(np.int8))
+        ]
+    arrays += [arrow.array(column) for column in np.ascontiguousarray(predictions.logits.T)]
+    table = arrow.Table.from_arrays(arrays, names=header(predictions))
     with atomic_path(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     progress("write predictions", num, num)
@@ -228,25 +230,25 @@ def _read_parquet(path: Path, progress: Progress) -> Predictions:
                 )
             table = opened.read()
             cells = {
-                name: table.column(columns.place[name]).cast(arrow.string()).to_pylist()
+                name: table.column(columns.index[name]).cast(arrow.string()).to_pylist()
                 for name in _KEPT_TEXTS
-                if name in columns.place
+                if name in columns.index
             }
             marks, logits = (
-                _matrix([table.column(place) for place in places], num, arrow)
-                for places in (columns.marks, columns.logits)
+                _matrix([table.column(i) for i in indices], num, arrow)
+                for indices in (columns.marks, columns.logits)
             )
         except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{path}: expected a Parquet file of `striate evaluate --save`, got a damaged or foreign one"
+                f"{path}: expected a Parquet file that `striate evaluate` saved, got a damaged or foreign one"
                 f" ({reason}): save it again"
             ) from None
     for name, values in cells.items():
         if None in values:
             raise columns.error(values.index(None) + 1, f"a text under {name}", "none", "save the file again")
     progress("read predictions", num, num)
-    return columns.answers(cells, marks, logits, 1)
+    return columns.predictions(cells, marks, logits, 1)
 
 
 def _matrix(columns: Sequence[Any], num_rows: int, arrow: Any) -> NDArray[np.float32]:

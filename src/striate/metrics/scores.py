@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from striate.core.errors import DataError, UsageError
 from striate.metrics import by_class
 from striate.metrics.by_class import ClassScore, Imbalance
-from striate.metrics.checks import check_answers, check_indices, check_labels, not_finite
+from striate.metrics.checks import check_indices, check_labels, check_values, not_finite
 from striate.metrics.interval import Interval, wilson
 
 __all__ = [
@@ -38,9 +38,9 @@ class Scores:
     """How a single-label classifier did on one set of images. Rates are fractions in [0, 1].
 
     Averages of precision, recall and F1 take an undefined rate (the recall of a class without images, the
-    precision of one that was never named) as 0, and leave out classes that have no images and were never
-    named. So they equal scikit-learn's with ``zero_division=0`` over the classes that occur in truth or
-    answers.
+    precision of one that was never predicted) as 0, and leave out classes that have no images and were never
+    predicted. So they equal scikit-learn's with ``zero_division=0`` over the classes that occur in labels or
+    predictions.
 
     Attributes:
         num_images: number of images scored, at least 1.
@@ -81,28 +81,28 @@ class Scores:
 
     @property
     def majority_share(self) -> float:
-        """Accuracy of always answering the commonest class: what a classifier must beat."""
+        """Accuracy of always predicting the commonest class: what a classifier must beat."""
         return self.imbalance.majority_share
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean recall over the classes that have images, whatever else was named."""
+        """Mean recall over the classes that have images, whatever else was predicted."""
         recalls = [entry.recall for entry in self.per_class if entry.recall is not None]
         return sum(recalls) / len(recalls)
 
     @property
     def macro_precision(self) -> float:
-        """Mean precision over the classes that occur or were named."""
+        """Mean precision over the classes that occur or were predicted."""
         return by_class.macro(self.per_class, "precision")
 
     @property
     def macro_recall(self) -> float:
-        """Mean recall over the classes that occur or were named."""
+        """Mean recall over the classes that occur or were predicted."""
         return by_class.macro(self.per_class, "recall")
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes that occur or were named."""
+        """Mean F1 over the classes that occur or were predicted."""
         return by_class.macro(self.per_class, "f1")
 
     @property
@@ -166,7 +166,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """One way of being wrong: ``count`` images of class ``true`` were called ``predicted``.
+    """One way of being wrong: ``count`` images of class ``true`` were predicted as ``predicted``.
 
     Attributes:
         true: true class index.
@@ -184,7 +184,7 @@ class Confusion:
 def confusion(
     true: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int
 ) -> NDArray[np.int64]:
-    """Count how often each class was called what.
+    """Count how often each class was predicted as which.
 
     Args:
         true: ``N`` true class indices in [0, ``num_classes``).
@@ -215,9 +215,9 @@ def score(
     *,
     losses: NDArray[np.floating] | None = None,
 ) -> Scores:
-    """Score the answers of a single-label classifier.
+    """Score the predictions of a single-label classifier.
 
-    Equal probabilities are ranked by class index, the lower first, so that a rate never depends on a sort.
+    Equal probabilities are ranked by class index, the lower first, so a rate never depends on a sort.
 
     Args:
         probabilities: ``N x K``, each row a distribution over the classes. Any values that rank the classes
@@ -234,7 +234,7 @@ def score(
         DataError: no images, shapes that do not fit, or a label out of range.
         NonFiniteLossError: a probability or loss is NaN or infinite.
     """
-    check_answers(probabilities, classes)
+    check_values(probabilities, classes)
     check_labels(labels, len(probabilities), len(classes))
     true_p, rank = _ranks(probabilities, labels)
     if losses is None:
@@ -248,14 +248,14 @@ def score(
 
 
 def topk_correct(values: NDArray[np.floating], labels: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
-    """Tell for each image whether its true class is among the ``k`` best answers.
+    """Return for each image whether its true class is among the ``k`` highest values.
 
     Equal values are ranked by class index, the lower first, as in ``score``.
 
     Args:
         values: ``N x K`` logits or probabilities; anything that ranks the classes.
         labels: ``N`` true class indices in [0, K).
-        k: how many answers count, 1 to K.
+        k: 1 to K.
 
     Returns:
         ``N`` bool; their mean is the top-k accuracy.
@@ -266,7 +266,7 @@ def topk_correct(values: NDArray[np.floating], labels: NDArray[np.integer], k: i
         NonFiniteLossError: a value is NaN or infinite.
     """
     num_classes = values.shape[1] if values.ndim == 2 else 0
-    check_answers(values, [""] * num_classes, "answers")
+    check_values(values, [""] * num_classes, "values")
     check_labels(labels, len(values), num_classes)
     if not 1 <= k <= num_classes:
         raise UsageError(
@@ -306,7 +306,7 @@ def top_confusions(counts: NDArray[np.int64], n: int) -> tuple[Confusion, ...]:
 def _ranks(
     values: NDArray[np.floating], labels: NDArray[np.integer]
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """Return the value of each image's true class, and how many classes stand before it."""
+    """Return the value of each image's true class, and how many classes rank before it."""
     true = np.take_along_axis(values, labels[:, None].astype(np.int64), axis=1)
     before = np.arange(values.shape[1]) < labels[:, None]
     return true[:, 0], ((values > true) | ((values == true) & before)).sum(axis=1)

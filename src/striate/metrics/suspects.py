@@ -1,7 +1,7 @@
-"""Images to look at first: those that cost the most, and those whose label is likely wrong.
+"""Images to look at first: those of the highest loss, and those whose label is likely wrong.
 
-Both rank the answers of a network to images that it was **not trained on**: a validation or test part, or
-cross-validated answers. A network that has learnt a wrong label by heart finds nothing wrong with it.
+Both rank a network's predictions on images that it was **not trained on**: a validation or test part, or
+cross-validated predictions. A network that has memorised a wrong label finds nothing wrong with it.
 """
 
 import statistics
@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.core.errors import UsageError
-from striate.metrics.checks import check_answers, check_labels
+from striate.metrics.calibration import losses_of
 from striate.metrics.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An image whose label and whose answer do not go together.
+    """An image whose label and prediction do not agree.
 
     Attributes:
-        position: row in the answers.
+        position: row in the predictions.
         file: name of the image.
         given: class index of its label.
-        suggested: class index that the answers speak for.
+        suggested: class index that the prediction suggests.
         p_given: probability of the label, in [0, 1].
         p_suggested: probability of the suggested class, in [0, 1].
         loss: cross-entropy of the label in nats.
@@ -41,19 +41,19 @@ class Suspect:
     margin: float
 
 
-def top_losses(answers: Predictions, n: int, *, temperature: float = 1.0) -> tuple[Suspect, ...]:
-    """Return the images that cost the most, highest cross-entropy first.
+def top_losses(predictions: Predictions, n: int, *, temperature: float = 1.0) -> tuple[Suspect, ...]:
+    """Return the images of highest cross-entropy, highest first.
 
     They are hard, odd, broken or wrongly labelled. ``suggested`` is the most probable class (of equals the
     lowest index); it may be the label itself.
 
     Args:
-        answers: to images that the network was not trained on; one label each.
+        predictions: on images that the network was not trained on; one label each.
         n: how many at most.
         temperature: what logits are divided by, above 0.
 
     Returns:
-        Up to ``n`` images by falling loss; equal ones by file name, so that the order of the images does not
+        Up to ``n`` images by falling loss; equal ones by file name, so the order of the images does not
         matter.
 
     Raises:
@@ -61,14 +61,14 @@ def top_losses(answers: Predictions, n: int, *, temperature: float = 1.0) -> tup
         DataError: no images, or a label out of range.
         NonFiniteLossError: a logit is NaN or infinite.
     """
-    p, losses = _answers(answers, temperature)
-    suggested = answers.logits.argmax(axis=1)
-    order = sorted(range(len(losses)), key=lambda i: (-losses[i], answers.files[i]))[: max(n, 0)]
-    return tuple(_suspect(answers, p, losses, i, int(suggested[i])) for i in order)
+    p, losses = _probabilities_and_losses(predictions, temperature)
+    suggested = predictions.logits.argmax(axis=1)
+    order = sorted(range(len(losses)), key=lambda i: (-losses[i], predictions.files[i]))[: max(n, 0)]
+    return tuple(_suspect(predictions, p, losses, i, int(suggested[i])) for i in order)
 
 
 def class_thresholds(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return for each class how sure the answers are on average of the images that are labelled so.
+    """Return for each class the mean probability that the images labelled so give to it.
 
     Args:
         probabilities: ``N x K``.
@@ -88,7 +88,7 @@ def class_thresholds(probabilities: NDArray[np.floating], labels: NDArray[np.int
 
 
 def label_errors(
-    answers: Predictions, n: int | None = None, *, temperature: float = 1.0
+    predictions: Predictions, n: int | None = None, *, temperature: float = 1.0
 ) -> tuple[Suspect, ...]:
     """Return the images whose label is likely wrong, by confident learning.
 
@@ -102,8 +102,8 @@ def label_errors(
     any other class, lowest first.
 
     Args:
-        answers: to images that the network was **not trained on**; one label each. On its training images a
-            network repeats its labels, right or wrong.
+        predictions: on images that the network was **not trained on**; one label each. On its training
+            images a network repeats its labels, correct or not.
         n: how many at most; None for all.
         temperature: what logits are divided by, above 0.
 
@@ -121,42 +121,40 @@ def label_errors(
     Departures: the suspects are all images off the diagonal; the paper's prune-by-class and
         prune-by-noise-rate variants take as many as the calibrated joint estimates.
     """
-    p, losses = _answers(answers, temperature)
-    labels = answers.labels
+    p, losses = _probabilities_and_losses(predictions, temperature)
+    labels = predictions.labels
     with np.errstate(invalid="ignore"):
         candidate = p >= class_thresholds(p, labels)  # never for NaN, the threshold of a class without labels
     value = np.where(candidate, p, -1.0)
     best = value.argmax(axis=1)
     rows = np.arange(len(labels))
     suspect = (best != labels) & (value[rows, best] > value[rows, labels])
-    found = [_suspect(answers, p, losses, i, int(best[i])) for i in np.flatnonzero(suspect).tolist()]
+    found = [_suspect(predictions, p, losses, i, int(best[i])) for i in np.flatnonzero(suspect).tolist()]
     found.sort(key=lambda one: (one.margin, -one.loss, one.file))
     return tuple(found if n is None else found[: max(n, 0)])
 
 
-def _answers(answers: Predictions, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _probabilities_and_losses(
+    predictions: Predictions, temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ``N x K`` probabilities and ``N`` losses in nats."""
-    if answers.multi_label:
+    if predictions.multi_label:
         raise UsageError(
-            "expected answers about images with one label each, got several labels an image:"
+            "expected predictions on images with one label each, got several labels an image:"
             " look at the average precision of each class instead"
         )
-    check_answers(answers.logits, answers.classes, "logits")
-    check_labels(answers.labels, len(answers.logits), len(answers.classes))
-    scaled = answers.logits.astype(np.float64) / temperature
-    highest = scaled.max(axis=1)
-    losses = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-    return answers.probabilities(temperature), losses - scaled[np.arange(len(scaled)), answers.labels]
+    losses = losses_of(predictions.logits, predictions.labels, temperature)
+    return predictions.probabilities(temperature), losses
 
 
 def _suspect(
-    answers: Predictions, p: NDArray[np.float64], losses: NDArray[np.float64], i: int, suggested: int
+    predictions: Predictions, p: NDArray[np.float64], losses: NDArray[np.float64], i: int, suggested: int
 ) -> Suspect:
-    given = int(answers.labels[i])
+    given = int(predictions.labels[i])
     others = np.delete(p[i], given)
     return Suspect(
         position=i,
-        file=answers.files[i],
+        file=predictions.files[i],
         given=given,
         suggested=suggested,
         p_given=float(p[i, given]),

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from striate.core.choices import OptimizerName as OptimizerName
 from striate.core.errors import UsageError
 from striate.data.augment import Augmentation, CropFill
 from striate.data.preprocess import Interpolation
 
-OptimizerName = Literal["sgd", "krizhevsky", "nesterov", "adamw"]
 ScheduleName = Literal["constant", "steps", "plateau", "polynomial", "cosine", "one_cycle", "cyclic"]
 Averaging = Literal["none", "ema", "polyak"]
 Normalisation = Literal["dataset", "mean", "lenet", "imagenet", "half"]

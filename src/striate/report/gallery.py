@@ -10,17 +10,22 @@ import numpy as np
 from torch import Tensor, nn
 
 from striate.anatomy import Anatomy, Layer, trace
+from striate.core.choices import Rule, Split
+from striate.core.compute import Compute
 from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.core.version import __version__
 from striate.look.filters import colours_of, read_filters
+from striate.look.inputs import DataChoice, open_data, title_of
+from striate.look.layers import on_device
+from striate.look.occlusion import fill_of
 from striate.look.patches import UnitPatches, patch_sheets, strongest_patches
 from striate.look.picture import tiles
-from striate.look.signals import Rule
-from striate.look.stream import ImageStream
+from striate.look.stream import ImageStream, black_and_white
 from striate.look.strongest import Strongest, find_strongest
 from striate.report.gallery_occlusion import OcclusionExample, occlusion_examples
 from striate.report.inline import Figure, inline, rgb
+from striate.weights.open import OpenNetwork
 
 _KERNELS = 16  # input channels whose kernels a unit shows
 _LARGEST_BYTES = 10_000_000
@@ -161,7 +166,7 @@ def make_gallery(
         progress("gallery", number + 1, len(chosen))
     last = found[read_at[chosen[-1]]]
     shown, occluder, summed = occlusion_examples(
-        net, images, last, classes, fill, multi_label, temperature, input_shape, examples, progress
+        net, images, last, classes, fill, multi_label, temperature, examples, progress
     )
     return Gallery(
         title=title,
@@ -176,6 +181,60 @@ def make_gallery(
         parameters=anatomy.parameters,
         input_shape=input_shape,
     )
+
+
+def show_gallery(
+    opened: OpenNetwork,
+    data: DataChoice,
+    *,
+    layer: str | Sequence[str] | None = None,
+    num_units: int = 4,
+    top: int = 9,
+    examples: int = 3,
+    split: Split = "auto",
+    state: Path | None = None,
+    compute: Compute = Compute(),
+    progress: Progress = silent,
+) -> Gallery:
+    """Make the gallery of a network, as ``make_gallery``, from a data set that a word names.
+
+    Args:
+        opened: the network.
+        data: a data set, see ``look.inputs.open_data``.
+        layer: paths of convolutions; None takes all.
+        num_units: units shown of each.
+        top: strongest images of each unit.
+        examples: images under the occluder; 0 leaves the section out.
+        split: see ``look.inputs.open_data``.
+        state: file that keeps an interrupted pass, as ``find_strongest``.
+        compute: where; the numbers are fp32.
+        progress: listener.
+
+    Raises:
+        UsageError: as ``make_gallery``, or no such data set or split.
+        DataError: no image can be read.
+    """
+    pre = opened.preprocessing
+    source = open_data(data, pre, split=split, batch_images=compute.batch(32))
+    black, _ = black_and_white(pre)
+    with on_device(opened.net, compute.torch_device) as net:
+        return make_gallery(
+            net,
+            source.images,
+            input_shape=opened.input_shape,
+            title=title_of(opened),
+            data=source.title,
+            classes=opened.classes,
+            multi_label=opened.bundle.multi_label,
+            temperature=opened.bundle.temperature,
+            fill=fill_of("grey", black[None, :, None, None], pre),
+            layers=[layer] if isinstance(layer, str) else layer,
+            units=num_units,
+            k=top,
+            examples=examples,
+            state=state,
+            progress=progress,
+        )
 
 
 def convolutions(net: nn.Module, anatomy: Anatomy) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from striate.core.errors import UsageError
 from striate.core.progress import Progress
+from striate.look.layers import device_of
 from striate.look.occlusion import OcclusionMaps, occlude
 from striate.look.stream import ImageStream, fetch
 from striate.look.strongest import Strongest
@@ -43,7 +44,6 @@ def occlusion_examples(
     fill: Tensor | float,
     multi_label: bool,
     temperature: float,
-    input_shape: tuple[int, int, int],
     examples: int,
     progress: Progress,
 ) -> tuple[tuple[OcclusionExample, ...], str, str]:
@@ -57,7 +57,6 @@ def occlusion_examples(
         fill: what the occluder shows, as ``occlude``.
         multi_label: whether the scores are independent.
         temperature: what scores are divided by before they become probabilities.
-        input_shape: channels, height and width in pixels.
         examples: how many.
         progress: listener.
 
@@ -67,17 +66,12 @@ def occlusion_examples(
     numbers = list(dict.fromkeys(top.numbers[:, 0].tolist()))[:examples]
     if not numbers or not classes:
         return (), "", ""
-    side = min(input_shape[1:])
-    size, stride = max(1, round(side * 50 / 224)), max(1, round(side * 10 / 224))
     read = fetch(images, numbers)
     batch = torch.stack([read[number] for number in numbers])
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     try:
         maps = occlude(
             net,
-            batch.to(device),
-            size_px=size,
-            stride_px=stride,
+            batch.to(device_of(net)),
             fill=fill,
             multi_label=multi_label,
             temperature=temperature,
@@ -90,7 +84,9 @@ def occlusion_examples(
         _example(top.names[number], shown[place], maps, place, classes)
         for place, number in enumerate(numbers)
     )
-    return found, f"{size} x {size} px, a step every {stride} px", maps.layer
+    (height, width), (step, _) = maps.grid.size_px, maps.grid.stride_px
+    summed = "" if maps.activation is None else maps.activation.layer
+    return found, f"{height} x {width} px, a step every {step} px", summed
 
 
 def _example(
@@ -99,7 +95,7 @@ def _example(
     def named(number: int) -> str:
         return classes[number] if number < len(classes) else f"class {number}"
 
-    labels = maps.label[place].numpy()
+    labels = maps.label.map[place].numpy()
     frequent = [int(one) for one in np.unique(labels)]
     frequent.sort(key=lambda one: -int((labels == one).sum()))
     palette = colormaps[_LABEL_COLOURS].colors[:9]  # type: ignore[attr-defined]
@@ -109,12 +105,12 @@ def _example(
     legend = [(hex_of(colour), named(one)) for one, colour in colours.items()]
     if len(frequent) > 9:
         legend.append((hex_of(others), f"{len(frequent) - 9} more"))
-    activation = None if maps.activation is None else maps.activation[place].numpy()
-    probability = maps.probability[place].numpy()
+    activation = None if maps.activation is None else maps.activation.map[place].numpy()
+    probability = maps.probability.map[place].numpy()
     return OcclusionExample(
         name=name.rpartition("/")[2],
         target=named(int(maps.target[place])),
-        probability=float(maps.whole_probability[place]),
+        probability=float(maps.probability.whole[place]),
         image=inline(pixels, pixels=max(pixels.shape[:2]) < 100),
         activation=None if activation is None else inline(heat(activation), pixels=True),
         activation_range=(0.0, 0.0)

@@ -224,7 +224,7 @@ def _difference_row(one: _Difference) -> dict[str, str]:
     return {
         "letter": ascii_uppercase[one.place],
         "colour": _colour(one.place),
-        "both_right": f"{found.both_right:,}",
+        "both_right": f"{found.both_correct:,}",
         "only_a": f"{found.only_a:,}",
         "only_b": f"{found.only_b:,}",
         "both_wrong": f"{found.both_wrong:,}",

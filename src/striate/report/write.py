@@ -26,7 +26,7 @@ from striate.evaluation.evaluate import evaluate
 from striate.evaluation.labelled import DataChoice, LabelledImages, Split, check_split
 from striate.metrics.multilabel import MultiLabelScores, choose_thresholds, score_multilabel
 from striate.metrics.predictions import Predictions
-from striate.metrics.predictions_file import is_predictions_file, load_answers
+from striate.metrics.predictions_file import is_predictions_file, load_predictions
 from striate.metrics.scores import Scores
 from striate.nets import describe, find
 from striate.recipes.recipe import Recipe
@@ -156,7 +156,7 @@ def _check(paths: Sequence[Path], page: Path) -> None:
 
 
 def _of_predictions(path: Path, progress: Progress) -> RunReport:
-    answers = load_answers(path, progress=progress)
+    answers = load_predictions(path, progress=progress)
     return RunReport(
         title=f"Predictions in {path.name}",
         classes=answers.classes,

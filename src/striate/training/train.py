@@ -13,6 +13,7 @@ from torch import nn
 
 from striate.core.atomic import write_text_atomic
 from striate.core.compute import (
+    Compute,
     DeviceChoice,
     PrecisionChoice,
     autocast_dtype,
@@ -321,9 +322,11 @@ def _finish(
         net.to(device),
         dataset,
         preprocessing,
-        batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
-        precision=plan.precision,  # type: ignore[arg-type]
-        device=device,
+        compute=Compute(
+            device=device.type,  # type: ignore[arg-type]
+            precision=plan.precision,  # type: ignore[arg-type]
+            batch_images=min(_TEST_BATCH, plan.recipe.batch_images),
+        ),
         progress=progress,
     )
     metrics = {

@@ -1,0 +1,30 @@
+"""The public names of striate, in one place: __init__.py reads them from here."""
+
+from striate import nets as nets
+from striate import recipes as recipes
+from striate.blend.ensemble import ensemble as ensemble
+from striate.blend.merge_bundles import average as average
+from striate.blend.merge_bundles import soup as soup
+from striate.blend.table import blend_table as blend_table
+from striate.core import errors as errors
+from striate.core.compute import Compute as Compute
+from striate.core.version import __version__ as __version__
+from striate.data.inspect import inspect_data as inspect_data
+from striate.data.preprocess import Preprocessing as Preprocessing
+from striate.evaluation.calibrate import calibrate as calibrate
+from striate.evaluation.compare_runs import compare as compare
+from striate.evaluation.measure import evaluate as evaluate
+from striate.evaluation.measure import measure as measure
+from striate.evaluation.protocol import Protocol as Protocol
+from striate.model import Model as Model
+from striate.model import load as load
+from striate.model import wrap as wrap
+from striate.recipes.recipe import Recipe as Recipe
+from striate.report.write import write_report as write_report
+from striate.serve.bench import bench as bench
+from striate.serve.export import export as export
+from striate.serve.predict import predict as predict
+from striate.serve.quantize import quantize as quantize
+from striate.training.train import resume as resume
+from striate.training.train import train as train
+from striate.weights.convert import convert_weights as convert_weights
