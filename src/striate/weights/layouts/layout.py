@@ -9,7 +9,7 @@ from torch import Tensor
 from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
 
-Format = Literal["striate", "torchvision", "timm", "caffe", "matconvnet"]
+Format = Literal["striate", "torchvision", "timm", "cifar", "caffe", "matconvnet"]
 MeanRgb = tuple[float, float, float]
 
 WEIGHT_BIAS = ("weight", "bias")
