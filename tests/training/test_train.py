@@ -1,6 +1,7 @@
 """The training job on small data: what it writes, how it stops, and that stopping changes nothing."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -185,6 +186,11 @@ def test_resume_refuses_other_data_and_damaged_files(squares, tmp_path):
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="damaged checkpoint"):
+        striate.resume(tmp_path / "run")
+    weights = next(iter(torch.load(io.BytesIO(content), weights_only=True)["net"].values()))
+    at = content.index(weights.contiguous().numpy().tobytes())
+    checkpoint.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(CheckpointError, match=r"damaged checkpoint .a checksum differs"):
         striate.resume(tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"run\.json"):

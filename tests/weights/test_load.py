@@ -237,8 +237,9 @@ def test_a_bundle_of_another_network_or_with_damaged_metadata_is_refused(bundle_
     file = read_weights(bundle_path)
     for text in ("{}", "[", "3"):
         damaged = {**file.metadata, "preprocessing": text}
+        del damaged["crc32"]
         save_file(file.tensors, tmp_path / "damaged.safetensors", damaged)
-        with pytest.raises(BundleError, match=r"damaged metadata .preprocessing: expected sizes"):
+        with pytest.raises(BundleError, match=r"damaged metadata .preprocessing"):
             read_weights(tmp_path / "damaged.safetensors")
 
 

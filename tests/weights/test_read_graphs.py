@@ -66,6 +66,27 @@ def test_number_formats_of_onnx(tmp_path, fields, expected):
     assert torch.equal(found, expected)
 
 
+def test_onnx_counts_are_bounded_before_work(tmp_path):
+    model = onnx().ModelProto(ir_version=8)
+    model.opset_import.add(version=17)
+    head = model.SerializeToString()
+    path = tmp_path / "t.onnx"
+
+    def graph(part: bytes, count: int) -> None:
+        length, size = b"", len(part) * count
+        while size >= 0x80:
+            length += bytes([size & 0x7F | 0x80])
+            size >>= 7
+        path.write_bytes(head + b"\x3a" + length + bytes([size]) + part * count)
+
+    graph(b"\x0a\x00", 1_000_001)  # empty nodes
+    assert "more than 1,000,000 fields" in refused(path)
+    graph(b"\x2a\x07\x10\x01\x42\x01a\x08\x00", 20_001)
+    assert "two tensors named a" in refused(path)
+    graph(b"\x2a\x05\x10\x08\x42\x01a", 20_001)  # of strings, which are passed over
+    assert "more than 20,000 tensors" in refused(path)
+
+
 def test_onnx_tensors_that_are_not_as_declared(tmp_path):
     assert "where 1 are there" in refused(tensor(tmp_path, dims=[2**40], data_type=1, raw_data=bytes(4)))
     assert "where 0 are there" in refused(tensor(tmp_path, dims=[5], data_type=1))

@@ -12,7 +12,7 @@ def only(content: bytes) -> Field:
 
 
 def test_values_worked_out_by_hand():
-    assert only(b"\x08\x96\x01") == Field(1, VARINT, 150)  # the example of the format's documentation
+    assert only(b"\x08\x96\x01")[:3] == (1, VARINT, 150)  # the example of the format's documentation
     assert only(b"\x12\x07testing").text() == "testing"
     assert only(b"\x08" + b"\xff" * 9 + b"\x01").integer() == -1
     assert only(b"\xa2\x06\x00").number == 100

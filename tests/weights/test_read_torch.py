@@ -15,6 +15,7 @@ from striate.core.errors import BundleError
 from striate.data.preprocess import Preprocessing
 from striate.weights.bundle import Bundle, save_bundle
 from striate.weights.read import read_weights
+from striate.weights.torch_file import LEGACY_MAGIC
 
 
 def read(tmp_path, content, name="x.pth"):
@@ -237,6 +238,33 @@ def test_zip_archives_that_lie(tmp_path):
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.npy", b"")
     assert ".npz" in refused(tmp_path, buffer.getvalue())
+
+
+def test_two_readers_can_not_see_two_archives(tmp_path, monkeypatch):
+    """Readers that begin at the end and readers that begin at the start find different archives in a row."""
+    first, second = (torch_zip({"w": torch.full((2,), value)}) for value in (1.0, 2.0))
+    assert "bytes before the archive" in refused(tmp_path, first + second)
+    assert "bytes after its end" in refused(tmp_path, first + b"more")
+    monkeypatch.setattr("torch.load", None)  # what was checked is what is read
+    for save in (torch_zip, torch_legacy):
+        equal(read(tmp_path, save()).tensors, state())
+
+
+def test_one_flipped_bit_in_a_storage_is_noticed(tmp_path):
+    content = bytearray(torch_zip({"w": torch.arange(64.0)}))
+    content[content.index(torch.arange(64.0).numpy().tobytes()) + 100] ^= 4
+    assert "Bad CRC-32" in refused(tmp_path, bytes(content))
+
+
+def test_a_pickle_of_very_many_instructions_is_refused_before_they_are_executed(tmp_path):
+    many = b"\x80\x02" + b"}" * 1_000_001 + b"."
+    assert "a pickle far too large" in refused(tmp_path, zip_with(many))
+    assert "far too large" in refused(tmp_path, LEGACY_MAGIC + many)
+
+
+def test_numbers_of_a_machine_with_another_byte_order_are_refused(tmp_path):
+    content = zip_with(tensor_program(), [("data/0", bytes(8)), ("byteorder", b"big")])
+    assert "byte order of another machine" in refused(tmp_path, content)
 
 
 def test_legacy_files_that_lie(tmp_path):

@@ -23,7 +23,7 @@ from striate.evaluation.labelled import DataChoice, geometry, with_classes
 from striate.evaluation.measure import RunChoice, network_of
 from striate.recipes.recipe import Recipe
 from striate.weights.bundle import Bundle, load_bundle
-from striate.weights.open import NetworkChoice, OpenNetwork, open_bundle, refuse_not_finite
+from striate.weights.open import NetworkChoice, OpenNetwork, open_bundle
 from striate.weights.run_folder import RunFolder, bundle_path, snapshot_files
 
 _CARVED = 0.1  # share of the training images to choose by where there are no validation images
@@ -96,11 +96,10 @@ def gather(networks: Iterable[RunChoice], *, snapshots: bool = False) -> tuple[I
             chosen.append(word if isinstance(word, OpenNetwork) else bundle_path(Path(word)))
     files = [_file_of(one) for one in chosen]
     found = []
-    for one, file, name in zip(chosen, files, _names(files), strict=True):
+    for one, name in zip(chosen, _names(files), strict=True):
         bundle = one.bundle if isinstance(one, OpenNetwork) else load_bundle(one)
         if isinstance(one, OpenNetwork) and not bundle.state:
             bundle = replace(bundle, state=one.net.state_dict())
-        refuse_not_finite([(file, bundle)])
         found.append(Ingredient(name, one, bundle, state_digest(bundle.state)))
     return tuple(found)
 

@@ -1,18 +1,36 @@
 """How the command line shows progress and prints errors."""
 
+import json
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from striate.cli.options import in_options
+from striate.core.text import printable
 
-out = Console()
-err = Console(stderr=True)
+
+class _Terminal(Console):
+    """A console on which text from files can't command the terminal: escapes are printed, not sent."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, with everything that is not printable as its escape."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control or text.isprintable() or text.replace("\n", "").isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, text.split("\n"))), segment.style)
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
 
 _EPOCH_LINES = 30  # at most; a longer training prints every second, third ... epoch
 _WORDS = {"scan": "reading images", "train": "training", "evaluate": "testing"}
@@ -76,12 +94,18 @@ class Listener:
 
 def print_error(message: str) -> None:
     """Print one line on the error stream, never wrapped."""
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     if err.is_terminal:
         err.print("[bold red]error[/] ", end="")
         err.out(line, highlight=False)
     else:
         print(f"error: {line}", file=sys.stderr)
+
+
+def print_json(value: object) -> None:
+    """Print a result as JSON, indented, in which everything that is not printable is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
 
 
 def percent(rate: float, num_images: int) -> str:

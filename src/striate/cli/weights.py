@@ -1,6 +1,5 @@
 """``striate weights``: look into files of weights, and convert them."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from striate.cli.arguments import pairs, value_of
-from striate.cli.show import Listener, out, percent
+from striate.cli.show import Listener, out, percent, print_json
 from striate.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def show(
         content = open_weights(file, net, progress=listener)
         fitting = guess(content)
     if json:
-        record = _to_json(content, fitting, network_in(content))
-        print(json_module.dumps(record, indent=2, ensure_ascii=False))
+        print_json(_to_json(content, fitting, network_in(content)))
         return
     _print_heading(content)
     if content.header is not None:
@@ -228,7 +226,9 @@ def _print_bundle(file: "WeightFile", header: "Header", entry: "NetEntry | None"
         counts = data.get("num_images")
         found = counts.items() if isinstance(counts, dict) else ()
         parts = [
-            f"{number:,} {short(split)}" for split, number in found if isinstance(number, int) and number
+            f"{number:,} {short(split)}{'' if number > 0 else _ODD}"
+            for split, number in found
+            if isinstance(number, int) and number and number <= _MOST
         ]
         images = f" ({', '.join(parts)} images)" if parts else ""
         with_recipe = f" with the recipe {short(str(recipe['name']))}" if "name" in recipe else ""
@@ -259,24 +259,39 @@ def _print_bundle(file: "WeightFile", header: "Header", entry: "NetEntry | None"
     _print_ingredients(header.ingredients)
 
 
+_MOST = 10**15  # of images or epochs that a figure may speak of
+_ODD = " (out of range: a damaged or altered bundle)"
+
+
 def _measured(metrics: dict[str, Any]) -> list[str]:
     """Say what a bundle's metrics say: the figure with its split and number of images, and the remark."""
     lines = []
     scores, split = metrics.get("scores"), str(metrics.get("split", ""))[:20]
     match scores:
         case {"top1": float(rate), "top1_interval": [float(low), float(high)], "num_images": int(num)}:
-            low_high = f"95% interval {percent(low, num)} to {percent(high, num)}"
-            lines.append(f"{split} accuracy {percent(rate, num)} ({low_high}, {num:,} images)".strip())
+            if 0 <= low <= rate <= high <= 1 and 0 < num <= _MOST:
+                low_high = f"95% interval {percent(low, num)} to {percent(high, num)}"
+                lines.append(f"{split} accuracy {percent(rate, num)} ({low_high}, {num:,} images)".strip())
+            else:
+                lines.append(
+                    f"{split} accuracy {rate:g}, {low:g} to {high:g}, {_whole(num)} images{_ODD}".strip()
+                )
         case {"mean_average_precision": float(mean), "num_images": int(num)}:
-            lines.append(f"{split} mean average precision {mean:.3f} ({num:,} images)".strip())
+            odd = "" if 0 <= mean <= 1 and 0 < num <= _MOST else _ODD
+            lines.append(f"{split} mean average precision {mean:.3f} ({_whole(num)} images){odd}".strip())
     epoch = metrics.get("epoch")
     if isinstance(epoch, int):
         error = metrics.get("val_error")
         known = f", validation error {error:.4g}" if isinstance(error, float) else ""
-        lines.append(f"weights of epoch {epoch}{known}")
+        odd = "" if 0 <= epoch <= _MOST and (not isinstance(error, float) or 0 <= error <= 1) else _ODD
+        lines.append(f"weights of epoch {_whole(epoch)}{known}{odd}")
     if isinstance(metrics.get("note"), str):
         lines.append(metrics["note"][:200])
     return lines
+
+
+def _whole(number: int) -> str:
+    return f"{number:,}" if abs(number) <= _MOST else f"over {_MOST:,}"
 
 
 def _networks(file: "WeightFile") -> dict[str, int]:
@@ -293,7 +308,9 @@ def _int8_measured(metrics: dict[str, Any]) -> str:
             "accuracy_fp32": float(full),
             "num_images": int(num),
         }:
-            return f": {measure[:30]} {percent(small, num)}, fp32 {percent(full, num)} ({num:,} images)"
+            odd = "" if 0 <= small <= 1 and 0 <= full <= 1 and 0 < num <= _MOST else _ODD
+            rates = f"{percent(small, num)}, fp32 {percent(full, num)}"
+            return f": {measure[:30]} {rates} ({_whole(num)} images){odd}"
     return ""
 
 
@@ -314,7 +331,14 @@ def _print_ingredients(found: "tuple[dict[str, Any], ...]") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         share, seed = one.get("coefficient"), one.get("seed")
-        cells = [percent(one[key], 0) if isinstance(one.get(key), float) else "-" for _, key in rates]
+        cells = [
+            "-"
+            if not isinstance(rate := one.get(key), float)
+            else percent(rate, 0)
+            if 0 <= rate <= 1
+            else f"{rate:g}{_ODD}"
+            for _, key in rates
+        ]
         used = "-" if not isinstance(share, float) else f"{share:.3f}" if share else "left out"
         table.add_row(
             escape(short(str(one.get("file", "?")))),

@@ -31,7 +31,7 @@ from striate.metrics.predictions import Predictions, on_common_images, on_same_i
 from striate.metrics.predictions_file import is_predictions_file
 from striate.metrics.seeds import SeedDifference, SeedSummary, compare_seeds, summarise
 from striate.weights.bundle import Bundle, load_bundle
-from striate.weights.open import NetworkChoice, OpenNetwork, about_int8, refuse_not_finite
+from striate.weights.open import NetworkChoice, OpenNetwork, about_int8
 from striate.weights.run_folder import RunFolder, read_settings
 
 _MAX_NAME = 40
@@ -274,7 +274,6 @@ def compare(
         raise UsageError(f"expected different trainings, got {repeated[0]} twice: name each once")
     bundles = [_bundle_of(word) for word in words]  # says first what is missing or damaged
     known = {name: bundle for name, bundle in zip(names, bundles, strict=True) if bundle is not None}
-    refuse_not_finite(known.items())
     if known and not data:
         data = _data_of([word for word, bundle in zip(words, bundles, strict=True) if bundle is not None])
     measured = measure(words, data, split=split, compute=compute, progress=progress)

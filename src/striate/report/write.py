@@ -20,7 +20,7 @@ from striate.report.gather import data_of, gather, sentence, split_name
 from striate.report.render import render_report, render_side_by_side
 from striate.report.run_report import RunReport
 from striate.weights.bundle import Bundle
-from striate.weights.open import about_int8, open_bundle, refuse_not_finite
+from striate.weights.open import about_int8, open_bundle
 from striate.weights.run_folder import RunFolder, read_settings
 
 _MOST_RUNS = 26
@@ -170,7 +170,6 @@ def _of_weights(
         progress("note", 0, None, f"{path}: not tested again: {error}")
         run = gather(path, net, bundle)
         return _untested(run, f"its data ({run.data or 'unnamed'}) could not be read")
-    refuse_not_finite([(path, bundle)])
     measured = partial(evaluate_images, net, dataset, compute=compute, progress=progress)
     evaluation, on_val = measured(indices, bundle.preprocessing), None
     if bundle.multi_label and len(dataset.splits.val) and not split.startswith(("val", "all")):

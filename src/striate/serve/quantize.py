@@ -24,7 +24,7 @@ from striate.serve.engine import Engine, engine_for, open_trained
 from striate.serve.packages import check_packages
 from striate.serve.quantize_network import quantize_network, quantize_versions
 from striate.weights.bundle import Bundle, save_bundle, with_graphs
-from striate.weights.open import NetworkChoice, refuse_not_finite
+from striate.weights.open import NetworkChoice
 
 _ORDER = 4001  # the random stream of the choice of calibration images
 
@@ -96,7 +96,6 @@ def quantize(
     check_packages("quantizing", "openvino", "nncf")
     opened = open_trained(network)
     bundle = opened.bundle if opened.bundle.state else replace(opened.bundle, state=opened.net.state_dict())
-    refuse_not_finite([(opened.path or opened.name, bundle)])
     dataset, indices, words = LabelledImages(data, split, strict, progress).of(bundle)
     calibration, held_out, origin = _choose(dataset, indices, calibration_images)
     if len(held_out) < len(indices):

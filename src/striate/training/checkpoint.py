@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,12 @@ def load_checkpoint(
 
 def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        stored = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(stored) as archive:  # torch compares no checksums
+            if archive.testzip() is not None:
+                raise ValueError("a checksum differs: a damaged disk or copy")
+        stored.seek(0)
+        content = torch.load(stored, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error.strerror or error}): {remedy}") from None
     except pickle.UnpicklingError:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -14,15 +15,20 @@ from torch import nn
 
 from striate.core.atomic import atomic_path
 from striate.core.errors import BundleError, UsageError, WriteError
+from striate.core.finite import first_non_finite
 from striate.core.text import printable, short
 from striate.data.preprocess import ColourOrder, Interpolation, Preprocessing
 from striate.weights.run_folder import bundle_path
 
 _FORMAT = "1"
 _MADE_FROM = "weights.blake2b"
+_CHECKSUM = "crc32"
 _SINCE_0_2 = {"temperature": "1.0", "ingredients": "[]"}  # bundles written before lack these
 _MAX_SIDE_PX = 2**14
 _MAX_PIXELS = 2**24
+
+MAX_TENSORS: Final = 20_000
+"""The most tensors of a file; ResNet-152 has 932."""
 
 GRAPH_PREFIX = "graph/"
 """What the names of tensors that hold graphs begin with; no layer's name has a slash."""
@@ -105,6 +111,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     if bundle.graphs and bundle.graphs.get(_MADE_FROM) == _digest(state):
         for name, content in bundle.graphs.items():
             state[GRAPH_PREFIX + name] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    metadata[_CHECKSUM] = _checksum(metadata, state)
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata)
@@ -150,14 +157,20 @@ def read_header(path: Path) -> Header:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read a bundle; nothing in the file is executed.
+    """Read a bundle to use it; nothing in the file is executed.
 
     Raises:
-        BundleError: the file is missing, damaged, of another kind, or from a newer striate.
+        BundleError: the file is missing, damaged, of another kind, or from a newer striate; or a weight is
+            NaN or infinite.
     """
     path = bundle_path(path)
     metadata, state = read_safetensors(path)
     header = header_of(path, metadata)
+    if name := first_non_finite(state):
+        raise BundleError(
+            f"{path}: expected finite weights, got NaN or infinity in {short(name)}: the network has"
+            " diverged, so leave it out or train it again with a lower learning rate"
+        )
     graphs = {
         name.removeprefix(GRAPH_PREFIX): state.pop(name).numpy().tobytes()
         for name in tuple(state)
@@ -179,12 +192,16 @@ def read_safetensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, str
         The metadata, and the tensors by name in the file's order; they share the file's memory.
 
     Raises:
-        BundleError: the file is missing, damaged, or of another kind.
+        BundleError: the file is missing, damaged, or of another kind; or a bundle's content is not what was
+            written (older bundles have no checksum).
     """
     try:
         with safe_open(path, framework="pt") as file:
             names = file.offset_keys() if tensors else ()
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
+            if len(names) > MAX_TENSORS:
+                raise BundleError(f"{path}: expected up to {MAX_TENSORS:,} tensors, got {len(names):,}")
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; expected a bundle written by `striate train`") from None
     except OSError as error:
@@ -194,6 +211,17 @@ def read_safetensors(path: Path, *, tensors: bool = True) -> tuple[dict[str, str
             f"{path}: expected a .safetensors file, got a damaged or foreign file ({short(str(error))}): copy"
             " or download it again"
         ) from None
+    if (
+        tensors
+        and "striate" in metadata
+        and _CHECKSUM in metadata
+        and metadata[_CHECKSUM] != _checksum(metadata, state)
+    ):
+        raise BundleError(
+            f"{path}: expected the content that was written, got another: a damaged disk or copy, so copy it"
+            " again or take an older one"
+        )
+    return metadata, state
 
 
 def header_of(path: Path, metadata: Mapping[str, str]) -> Header:
@@ -227,8 +255,15 @@ def header_of(path: Path, metadata: Mapping[str, str]) -> Header:
             raise _damaged(path, f"{name}: expected {expected}, got {short(text) or 'nothing'}")
     if not metadata.get("net"):
         raise _damaged(path, "net: expected the name of its network, got nothing")
+    pre = values["preprocessing"]
+    for name, (is_valid, expected) in _PREPROCESSING.items():
+        if name in pre and not is_valid(pre[name]):
+            got = short(json.dumps(pre[name]))
+            raise _damaged(path, f"preprocessing.{name}: expected {expected}, got {got}")
     try:
-        values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
+        values["preprocessing"] = Preprocessing.from_json(pre)
+        if values["preprocessing"].height_px * values["preprocessing"].width_px > _MAX_PIXELS:
+            raise ValueError(f"preprocessing: expected up to {_MAX_PIXELS:,} pixels")
     except (UsageError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     values |= {name: tuple(values[name]) for name in ("classes", "ingredients")}
@@ -243,23 +278,6 @@ def _is_number(value: Any, low: float, high: float, kinds: Any = (int, float)) -
     return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_preprocessing(value: Any) -> bool:
-    """Check the types of ``Preprocessing`` and bound its sizes, so that no file asks for much memory."""
-    if not isinstance(value, dict):
-        return False
-    sizes: list[Any] = [value.get(name) for name in ("channels", "height_px", "width_px")]
-    levels = [value.get(name) for name in ("mean", "std")]
-    return (
-        all(_is_number(one, 1, _MAX_SIDE_PX, int) for one in sizes)
-        and sizes[1] * sizes[2] <= _MAX_PIXELS
-        and (value.get("resize_px") is None or _is_number(value["resize_px"], 1, _MAX_SIDE_PX, int))
-        and _is_number(value.get("fill", 0), 0, 255, int)
-        and all(isinstance(ones, list) and all(_is_number(one, -1e6, 1e6) for one in ones) for ones in levels)
-        and value.get("interpolation", "bilinear") in get_args(Interpolation)
-        and value.get("colour_order", "RGB") in get_args(ColourOrder)
-    )
-
-
 def _is_texts(value: Any) -> bool:
     return all(isinstance(one, str) for one in value)
 
@@ -271,10 +289,7 @@ _FIELDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "classes": (lambda value: isinstance(value, list) and _is_texts(value), "a list of names"),
     "multi_label": (lambda value: isinstance(value, bool), "true or false"),
-    "preprocessing": (
-        _is_preprocessing,
-        f"sizes up to {_MAX_SIDE_PX} pixels a side and {_MAX_PIXELS / 1e6:.0f} megapixels, finite levels",
-    ),
+    "preprocessing": (lambda value: isinstance(value, dict), "an object"),
     "recipe": (lambda value: isinstance(value, dict), "an object"),
     "metrics": (lambda value: isinstance(value, dict), "an object"),
     "data": (lambda value: isinstance(value, dict), "an object"),
@@ -291,24 +306,68 @@ _FIELDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 """Each field of the metadata but ``net``: whether its JSON value is valid, and what is expected."""
 
+_SIZE = (
+    lambda value: _is_number(value, 1, _MAX_SIDE_PX, int),
+    f"a whole number of pixels up to {_MAX_SIDE_PX}",
+)
+_LEVELS = (
+    lambda value: isinstance(value, list) and all(_is_number(one, -1e6, 1e6) for one in value),
+    "a list of finite numbers",
+)
+_PREPROCESSING: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "channels": (lambda value: _is_number(value, 1, 3, int), "1 or 3"),
+    "height_px": _SIZE,
+    "width_px": _SIZE,
+    "resize_px": (lambda value: value is None or _SIZE[0](value), f"null or {_SIZE[1]}"),
+    "interpolation": (lambda value: value in get_args(Interpolation), "a resampling filter"),
+    "fill": (lambda value: _is_number(value, 0, 255, int), "a level from 0 to 255"),
+    "mean": _LEVELS,
+    "std": _LEVELS,
+    "colour_order": (lambda value: value in get_args(ColourOrder), "RGB or BGR"),
+}
+"""Likewise for the fields of ``preprocessing`` that a bundle has; their sizes are bounded."""
 
-def fill_network(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
+
+def fill_network(
+    net: nn.Module, state: Mapping[str, torch.Tensor], name: str, *, assign: bool = False
+) -> None:
     """Load tensors into a network of exactly that shape.
+
+    Args:
+        net: on any device, or on ``meta`` to see whether they fit.
+        state: tensors by name.
+        name: of their file, for messages.
+        assign: take the tensors themselves instead of copying their values.
 
     Raises:
         BundleError: a tensor is missing, left over, or of another shape.
     """
     try:
-        net.load_state_dict(dict(state), strict=True)
+        net.load_state_dict(dict(state), strict=True, assign=assign)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise BundleError(f"{name}: its tensors don't fit the network it names: {first}") from None
 
 
+def _checksum(metadata: Mapping[str, str], state: Mapping[str, torch.Tensor]) -> str:
+    """Return the CRC-32 of all that a bundle holds, so that a flipped bit is noticed."""
+    words = {name: text for name, text in metadata.items() if name != _CHECKSUM}
+    found = zlib.crc32(json.dumps(words, sort_keys=True).encode())
+    for part in _parts(state):
+        found = zlib.crc32(part, found)
+    return f"{found:08x}"
+
+
 def _digest(state: Mapping[str, torch.Tensor]) -> bytes:
     """Hash names, types, shapes and values of tensors."""
     made = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(state.items()):
-        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        made.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for part in _parts(state):
+        made.update(part)
     return made.digest()
+
+
+def _parts(state: Mapping[str, torch.Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of tensors in the order of their names: name, type and shape, then the values."""
+    for name, tensor in sorted(state.items()):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from striate.core.text import short
+from striate.weights.bundle import MAX_TENSORS
 from striate.weights.protobuf import LENGTH, VARINT, Field, WireError, fields
 from striate.weights.weight_file import WeightFile, damaged, refusal, tensor_of, values_in
 
@@ -88,6 +89,8 @@ def read_caffemodel(path: Path, content: memoryview) -> WeightFile:
             if blobs and f"{name}.0" in tensors:
                 raise WireError(f"two layers named {short(name)} with weights")
             generations[name] = layer.generation
+            if len(tensors) + len(blobs) > MAX_TENSORS or len(generations) > MAX_TENSORS:
+                raise WireError(f"more than {MAX_TENSORS:,} layers or tensors")
             for index, blob in enumerate(blobs):
                 tensors[f"{name}.{index}"] = _blob_tensor(blob, layer.type, index, f"{name}.{index}")
     except WireError as error:
@@ -118,7 +121,7 @@ class _Layer(NamedTuple):
     name: str
     type: str
     generation: str
-    blobs: list[memoryview]
+    blobs: list[Field]
     mean: tuple[float, float, float] | None
 
 
@@ -127,9 +130,9 @@ def _layer(net_field: Field) -> _Layer:
     current = net_field.number == _NET_LAYER
     name = kind = ""
     generation = "current" if current else "V1"
-    blobs: list[memoryview] = []
+    blobs: list[Field] = []
     mean = None
-    for one in fields(net_field.message()):
+    for one in net_field.fields():
         number = one.number
         if number == (_NAME if current else _V1_NAME):
             name = one.text()
@@ -138,23 +141,23 @@ def _layer(net_field: Field) -> _Layer:
         elif not current and number == _V1_TYPE:
             kind = _V1_TYPES.get(one.integer(), "")
         elif number == (_BLOBS if current else _V1_BLOBS):
-            blobs.append(one.message())
+            blobs.append(one)
         elif number == (_TRANSFORM if current else _V1_TRANSFORM):
-            mean = _mean_values(one.message())
+            mean = _mean_values(one)
         elif not current and number == _V1_V0:
             generation = "V0"
-            for inner in fields(one.message()):
+            for inner in one.fields():
                 if inner.number == _V0_NAME:
                     name = inner.text()
                 elif inner.number == _V0_TYPE:
                     kind = _V0_TYPES.get(inner.text(), "")
                 elif inner.number == _V0_BLOBS:
-                    blobs.append(inner.message())
+                    blobs.append(inner)
     return _Layer(name, kind, generation, blobs, mean)
 
 
-def _mean_values(transform: memoryview) -> tuple[float, float, float] | None:
-    parts = [one.numbers("<f4") for one in fields(transform) if one.number == _MEAN_VALUE]
+def _mean_values(transform: Field) -> tuple[float, float, float] | None:
+    parts = [one.numbers("<f4") for one in transform.fields() if one.number == _MEAN_VALUE]
     values = np.concatenate(parts).tolist() if parts else []
     if len(values) != 3 or not np.isfinite(values).all():
         return None
@@ -162,16 +165,16 @@ def _mean_values(transform: memoryview) -> tuple[float, float, float] | None:
     return red, green, blue
 
 
-def _blob_values(blob: memoryview, name: str) -> tuple[list[int], npt.NDArray[np.generic]]:
+def _blob_values(blob: Field, name: str) -> tuple[list[int], npt.NDArray[np.generic]]:
     """Return the shape and the values of a ``BlobProto``, which agree in number."""
     shape: list[int] | None = None
     old = dict.fromkeys((1, 2, 3, 4), 0)
     parts: list[npt.NDArray[np.generic]] = []
-    for one in fields(blob):
+    for one in blob.fields():
         if one.number in old:
             old[one.number] = one.integer()
         elif one.number == 7:
-            inner = [dims.integers() for dims in fields(one.message()) if dims.number == 1]
+            inner = [dims.integers() for dims in one.fields() if dims.number == 1]
             shape = np.concatenate(inner).tolist() if inner else []
         elif one.number == 5:
             parts.append(one.numbers("<f4"))
@@ -188,7 +191,7 @@ def _blob_values(blob: memoryview, name: str) -> tuple[list[int], npt.NDArray[np
     return shape, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _blob_tensor(blob: memoryview, layer_type: str, index: int, name: str) -> torch.Tensor:
+def _blob_tensor(blob: Field, layer_type: str, index: int, name: str) -> torch.Tensor:
     """Turn a blob into a tensor without the axes of length 1 that old files pad every shape with."""
     shape, values = _blob_values(blob, name)
     if len(shape) == 4 and not (layer_type in _KEEPS_FOUR_AXES and index == 0):

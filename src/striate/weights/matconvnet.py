@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from striate.core.text import short
+from striate.weights.bundle import MAX_TENSORS
 from striate.weights.mat5 import Cell, Ignored, Struct, Value, read_mat5
 from striate.weights.weight_file import WeightFile, damaged, listed, refusal, tensor_of
 
@@ -69,6 +70,8 @@ def read_matconvnet(path: Path, content: memoryview) -> WeightFile:
             )
     except _LayoutError as error:
         raise damaged(path, kind="MatConvNet", reason=str(error)) from None
+    if len(tensors) > MAX_TENSORS:
+        raise damaged(path, kind="MatConvNet", reason=f"more than {MAX_TENSORS:,} tensors")
     if not tensors:
         raise refusal(
             path,

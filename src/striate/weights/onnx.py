@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from striate.core.text import short
-from striate.weights.protobuf import LENGTH, VARINT, WireError, fields
+from striate.weights.bundle import MAX_TENSORS
+from striate.weights.protobuf import LENGTH, VARINT, Field, WireError, fields
 from striate.weights.weight_file import WeightFile, damaged, refusal, tensor_of, values_in
 
 # ModelProto
@@ -78,9 +79,9 @@ def read_onnx(path: Path, content: memoryview) -> WeightFile:
             elif one.number == _PRODUCER_VERSION:
                 metadata["producer_version"] = short(one.text())
             elif one.number == _OPSET:
-                _read_opset(one.message(), metadata)
+                _read_opset(one, metadata)
             elif one.number == _GRAPH:
-                _read_graph(one.message(), tensors, notes, metadata)
+                _read_graph(one, tensors, notes, metadata)
     except _ElsewhereError as error:
         raise refusal(
             path,
@@ -97,9 +98,9 @@ class _ElsewhereError(ValueError):
     """A tensor whose values are not in the file."""
 
 
-def _read_opset(message: memoryview, metadata: dict[str, str]) -> None:
+def _read_opset(opset: Field, metadata: dict[str, str]) -> None:
     domain, version = "", 0
-    for one in fields(message):
+    for one in opset.fields():
         if one.number == 1:
             domain = one.text()
         elif one.number == 2:
@@ -108,13 +109,17 @@ def _read_opset(message: memoryview, metadata: dict[str, str]) -> None:
 
 
 def _read_graph(
-    graph: memoryview, tensors: dict[str, torch.Tensor], notes: list[str], metadata: dict[str, str]
+    graph: Field, tensors: dict[str, torch.Tensor], notes: list[str], metadata: dict[str, str]
 ) -> None:
-    for one in fields(graph):
+    count = 0
+    for one in graph.fields():
         if one.number == _GRAPH_NAME:
             metadata["graph"] = short(one.text())
         elif one.number == _INITIALIZER:
-            name, tensor = _tensor(one.message(), notes)
+            count += 1
+            if count > MAX_TENSORS:
+                raise WireError(f"more than {MAX_TENSORS:,} tensors")
+            name, tensor = _tensor(one, notes)
             if name in tensors:
                 raise WireError(f"two tensors named {short(name)}")
             if tensor is not None:
@@ -123,13 +128,13 @@ def _read_graph(
             notes.append("a sparse tensor was passed over")
 
 
-def _tensor(message: memoryview, notes: list[str]) -> tuple[str, torch.Tensor | None]:
+def _tensor(initializer: Field, notes: list[str]) -> tuple[str, torch.Tensor | None]:
     shape: list[int] = []
     data_type, name = 0, ""
     raw: memoryview | None = None
     typed: list[npt.NDArray[np.generic]] = []
     elsewhere = False
-    for one in fields(message):
+    for one in initializer.fields():
         if one.number == _DIMS:
             shape.extend(one.integers().tolist())
         elif one.number == _DATA_TYPE:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +14,19 @@ from torch import nn
 
 from striate import nets
 from striate.core.errors import BundleError, StriateError, UsageError
-from striate.core.finite import first_non_finite
 from striate.core.progress import Progress, silent
 from striate.core.shapes import SizesOnly
-from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from striate.core.text import short
+from striate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalise
 from striate.data.views import SMALL_PX
 from striate.weights.bundle import Bundle, fill_network, is_bundle, load_bundle
 from striate.weights.convert import network_of, only_network, open_weights
+from striate.weights.load import input_shape
 from striate.weights.read import read_weights
 from striate.weights.run_folder import RunFolder, bundle_path
 from striate.weights.weight_file import WeightFile
 
+_LARGEST_WEIGHT = 100.0  # of what is opened without a trial
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".caffemodel", ".mat", ".onnx")
 
 
@@ -164,9 +166,70 @@ def open_bundle(path: str | Path, net: nn.Module | str | None = None) -> tuple[n
         if is_own(bundle.net):
             built = _own(bundle.net, bundle.net_arguments, len(bundle.classes))
         else:
+            _check_sizes(bundle, path)
             built = nets.build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
     fill_network(built, bundle.state, str(path))
-    return _ready(built), bundle
+    built = _ready(built)
+    _check_overflow(built, bundle, path)
+    return built, bundle
+
+
+def _check_sizes(bundle: Bundle, path: str | Path) -> None:
+    """Refuse tensors or images that are not the network's before anything of the network's size is made."""
+    with torch.device("meta"):
+        plan = nets.build(bundle.net, num_classes=len(bundle.classes), **bundle.net_arguments)
+    fill_network(plan, bundle.state, str(path), assign=True)
+    pre = bundle.preprocessing
+    shape, expected = (pre.channels, pre.height_px, pre.width_px), input_shape(plan)
+    if shape == expected:
+        return
+    try:
+        with torch.no_grad(), torch.device("meta"), SizesOnly():
+            plan.to("meta").eval()(torch.empty(1, *shape))
+    except (StriateError, RuntimeError, ValueError) as error:
+        raise BundleError(
+            f"{path}: expected images of {'x'.join(map(str, expected))}, which its network takes, got"
+            f" preprocessing for {'x'.join(map(str, shape))} ({short(str(error))}): a damaged bundle"
+        ) from None
+
+
+def _check_overflow(net: nn.Module, bundle: Bundle, path: str | Path) -> None:
+    """Refuse a network whose finite weights give infinite scores.
+
+    Only weights far beyond what training finds make it worth while to classify an image of noise.
+    """
+    weights = [one for one in bundle.state.values() if one.is_floating_point() and one.numel()]
+    if all(
+        torch.linalg.vector_norm(one) <= _LARGEST_WEIGHT or one.abs().max() <= _LARGEST_WEIGHT
+        for one in weights  # the length is computed several times as fast as the maximum
+    ):
+        return
+    pre = bundle.preprocessing
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.randint(
+        0, 256, (1, pre.height_px, pre.width_px, pre.channels), dtype=torch.uint8, generator=noise
+    )
+    infinite: list[str] = []
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and not bool(torch.isfinite(output).all()):
+            infinite.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
+        for name, module in net.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            net(normalise(pixels, pre))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if infinite:
+        raise BundleError(
+            f"{path}: expected finite scores, got an overflow in {infinite[0] or 'the network'}: its weights"
+            " are too large, so train again with a lower learning rate or take an older copy"
+        )
 
 
 def _foreign(file: WeightFile, net: str, arguments: Mapping[str, Any] | None, name: str) -> OpenNetwork:
@@ -239,23 +302,6 @@ def untrained_preprocessing(input_shape: tuple[int, int, int]) -> Preprocessing:
         mean=IMAGENET_MEAN if channels == 3 else (0.5,) * channels,
         std=IMAGENET_STD if channels == 3 else (0.5,) * channels,
     )
-
-
-def refuse_not_finite(bundles: Iterable[tuple[str | Path, Bundle]]) -> None:
-    """Refuse networks that have diverged, by name: where several are read, an answer of NaN names none.
-
-    Args:
-        bundles: each with its path.
-
-    Raises:
-        BundleError: a weight is NaN or infinite.
-    """
-    for path, bundle in bundles:
-        if name := first_non_finite(bundle.state):
-            raise BundleError(
-                f"{path}: expected finite weights, got NaN or infinity in {name}: the network has diverged,"
-                " so leave it out or train it again with a lower learning rate"
-            )
 
 
 def about_int8(bundle: Bundle) -> str:

@@ -1,16 +1,16 @@
-"""A rehearsal of the pickle in a PyTorch file: what it would build, found out without building it.
+"""What the pickle in a PyTorch file builds, found out without running it.
 
 A pickle is a program. Here it is first gone through without being executed, and refused if it names anything
-but tensors and plain containers. Then it is executed here, instruction by instruction, with stand-ins that
-have no memory, to learn which storages and tensors it asks for; each tensor is checked against its storage.
-Python's own ``pickle``, which is made for files that one trusts, has no part in this.
+but tensors and plain containers. Then it is interpreted here, instruction by instruction, with descriptions
+in place of tensors; each is checked against its storage. Python's ``pickle`` and ``torch.load``, which may
+find another pickle in the same file, have no part in this.
 """
 
 import io
 import math
-import mmap
 import pickletools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any, Final, cast
 
 import torch
@@ -20,6 +20,9 @@ from striate.weights.weight_file import listed
 
 MAX_PICKLE_BYTES: Final = 64 * 2**20
 """The most bytes of one pickle; a state dict of a thousand tensors needs about 100,000."""
+
+MAX_INSTRUCTIONS: Final = 1_000_000
+"""The most instructions of one pickle; a tensor in a state dict takes about 40."""
 
 _FREE_BYTES: Final = 2**20
 
@@ -57,13 +60,14 @@ class CodeInPickleError(ValueError):
     """A pickle that needs code to run, with the names that it calls."""
 
 
-class _Storage:
-    """A stand-in for a storage: its size, and no memory."""
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A storage as a pickle describes it: in old files it may be a part of another, from ``start`` on."""
 
-    __slots__ = ("dtype", "key", "numel")
-
-    def __init__(self, key: str, dtype: torch.dtype, numel: int) -> None:
-        self.key, self.dtype, self.numel = key, dtype, numel
+    key: str
+    dtype: torch.dtype
+    numel: int
+    start: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -71,10 +75,15 @@ class _Storage:
         return self.numel * self.dtype.itemsize
 
 
-class StandInTensor:
-    """A stand-in for a tensor."""
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """A tensor as a pickle describes it; ``offset`` counts values of its number format in the storage."""
 
-    __slots__ = ()
+    storage: Storage
+    dtype: torch.dtype
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 class _StorageType:
@@ -100,22 +109,22 @@ class _Dict(dict[Any, Any]):
 
 
 class Rehearsal:
-    """Executes pickles, with stand-ins for whatever they name.
+    """Interprets pickles, with descriptions or stand-ins for whatever they name.
 
     Attributes:
         storages: those that were asked for, by key.
     """
 
     def __init__(self, file_bytes: int) -> None:
-        self.storages: dict[str, _Storage] = {}
-        self._views: dict[str, _Storage] = {}
+        self.storages: dict[str, Storage] = {}
+        self._views: dict[str, Storage] = {}
         self._file_bytes = file_bytes
-        self._seen: set[tuple[Any, ...]] = set()
+        self._seen: set[TensorPlan] = set()
         self._total = 0
         self._legacy = False
 
     def run(self, program: bytes, *, legacy: bool) -> Any:
-        """Execute one pickle and return what it builds, with stand-ins for tensors.
+        """Interpret one pickle and return what it builds, with a ``TensorPlan`` for each tensor.
 
         Args:
             program: the pickle.
@@ -194,14 +203,14 @@ class Rehearsal:
             raise BadPickleError(f"the name {short(module)}.{short(name)}")
         return found
 
-    def _storage(self, pid: Any) -> _Storage:
+    def _storage(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) != (6 if self._legacy else 5) or pid[0] != "storage":
             raise BadPickleError("a storage that is described in an unknown way")
         kind, key, location, numel = pid[1:5]
         known = isinstance(kind, _StorageType) and isinstance(key, str) and isinstance(location, str)
         if not known or not _is_size(numel):
             raise BadPickleError("a storage that is described in an unknown way")
-        storage = self.storages.setdefault(key, _Storage(key, kind.dtype, numel))
+        storage = self.storages.setdefault(key, Storage(key, kind.dtype, numel))
         if (storage.numel, storage.dtype) != (numel, kind.dtype):
             raise BadPickleError("one storage described in two ways")
         if storage.nbytes > self._file_bytes:
@@ -210,7 +219,7 @@ class Rehearsal:
             return self._view(storage, pid[5])
         return storage
 
-    def _view(self, storage: _Storage, description: Any) -> _Storage:
+    def _view(self, storage: Storage, description: Any) -> Storage:
         if not isinstance(description, tuple) or len(description) != 3:
             raise BadPickleError("a storage that is described in an unknown way")
         key, offset, numel = description
@@ -218,50 +227,75 @@ class Rehearsal:
             raise BadPickleError("a storage that is described in an unknown way")
         if offset + numel > storage.numel:
             raise BadPickleError("a part of a storage that reaches outside it")
-        view = self._views.setdefault(key, _Storage(key, storage.dtype, numel))
-        if view.numel != numel or key in self.storages:
+        part = Storage(storage.key, storage.dtype, numel, storage.start + offset)
+        view = self._views.setdefault(key, part)
+        if view != part or key in self.storages:
             raise BadPickleError("one storage described in two ways")
         return view
 
-    def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> StandInTensor:
-        """Stand in for ``_rebuild_tensor`` and its second version."""
+    def tensor(
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        grad: Any = None,
+        hooks: Any = None,
+        bits: Any = None,
+        *rest: Any,
+    ) -> TensorPlan:
+        """Describe a tensor for ``_rebuild_tensor`` and its second version."""
+        if bits or rest:
+            raise BadPickleError("a conjugate or negated tensor")
         return self._check(storage, None, offset, size, stride)
 
     def tensor_with_dtype(
-        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *rest: Any
-    ) -> StandInTensor:
-        """Stand in for the third version of ``_rebuild_tensor``, which names its number format."""
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        grad: Any,
+        hooks: Any,
+        dtype: Any,
+        bits: Any = None,
+        *rest: Any,
+    ) -> TensorPlan:
+        """Describe a tensor for the third version of ``_rebuild_tensor``, which names its number format."""
         if not isinstance(dtype, torch.dtype):
             raise BadPickleError("a tensor without a number format")
+        if bits or rest:
+            raise BadPickleError("a conjugate or negated tensor")
         return self._check(storage, dtype, offset, size, stride)
 
-    def parameter(self, data: Any, *rest: Any) -> StandInTensor:
-        """Stand in for ``_rebuild_parameter``."""
-        if not isinstance(data, StandInTensor):
+    def parameter(self, data: Any, *rest: Any) -> TensorPlan:
+        """Return the tensor of ``_rebuild_parameter``."""
+        if not isinstance(data, TensorPlan):
             raise BadPickleError("a parameter that is no tensor")
         return data
 
     def _check(
         self, storage: Any, dtype: torch.dtype | None, offset: Any, size: Any, stride: Any
-    ) -> StandInTensor:
-        if not isinstance(storage, _Storage) or not _is_size(offset):
+    ) -> TensorPlan:
+        if not isinstance(storage, Storage) or not _is_size(offset):
             raise BadPickleError("a tensor without a storage")
         if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
             raise BadPickleError("a tensor of impossible shape")
         if len(size) > 32 or not all(map(_is_size, (*size, *stride))):
             raise BadPickleError("a tensor of impossible shape")
-        width = storage.dtype.itemsize if dtype is None else dtype.itemsize
+        dtype = dtype or storage.dtype
+        width = dtype.itemsize
         count = math.prod(size)
         last = offset + sum((one - 1) * step for one, step in zip(size, stride, strict=True)) if count else -1
         if (last + 1) * width > storage.nbytes or count * width > storage.nbytes:
             raise BadPickleError("a tensor that reaches outside its storage")
-        key = (storage.key, dtype, offset, size, stride)
-        if key not in self._seen:
-            self._seen.add(key)
+        plan = TensorPlan(storage, dtype, offset, size, stride)
+        if plan not in self._seen:
+            self._seen.add(plan)
             self._total += count * width
             if self._total > 2 * self._file_bytes + _FREE_BYTES:
                 raise BadPickleError("tensors that overlap")
-        return StandInTensor()
+        return plan
 
 
 def _known(module: str, name: str) -> Any:
@@ -313,7 +347,7 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**48
 
 
-def scan(stream: io.BytesIO | mmap.mmap) -> tuple[int, int]:
+def scan(stream: IO[bytes]) -> tuple[int, int]:
     """Go through one pickle without executing it; return where it begins and ends.
 
     Raises:
@@ -325,8 +359,8 @@ def scan(stream: io.BytesIO | mmap.mmap) -> tuple[int, int]:
     texts: list[str] = []
     unknown = ""
     try:
-        for opcode, argument, place in pickletools.genops(cast(IO[bytes], stream)):
-            if (place or 0) - start > MAX_PICKLE_BYTES:
+        for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
+            if (place or 0) - start > MAX_PICKLE_BYTES or count > MAX_INSTRUCTIONS:
                 raise BadPickleError("a pickle far too large")
             if opcode.name in ("GLOBAL", "INST"):
                 module, name = str(argument).split(" ", 1)

@@ -18,7 +18,7 @@ LENGTH: Final = 2
 FIXED32: Final = 5
 
 MAX_FIELDS: Final = 1_000_000
-"""The most fields in one message; a run of equal fixed-size fields (unpacked floats) counts once."""
+"""The most fields in a file, nested ones included; a run of equal fixed-size fields counts once."""
 
 MAX_PACKED_VARINT_BYTES: Final = 2**24
 """The most bytes of packed varints in one field; each byte may become a value of eight bytes."""
@@ -39,11 +39,17 @@ class Field(NamedTuple):
         number: of the field in its message's schema.
         wire: ``VARINT``, ``LENGTH``, ``FIXED32`` or ``FIXED64``.
         value: an integer for ``VARINT``, else bytes; for fixed sizes, those of a whole run of fields.
+        seen: how many fields of the file were read so far, one number shared by all of them.
     """
 
     number: int
     wire: int
     value: int | memoryview
+    seen: list[int] | None = None
+
+    def fields(self) -> "Iterator[Field]":
+        """Go through the fields of a nested message, as ``fields`` does."""
+        return fields(self.message(), self.seen)
 
     def integer(self) -> int:
         """Return a varint as a signed 64-bit integer."""
@@ -81,17 +87,22 @@ class Field(NamedTuple):
         return _unpack_varints(self.message())
 
 
-def fields(message: memoryview) -> Iterator[Field]:
+def fields(message: memoryview, seen: list[int] | None = None) -> Iterator[Field]:
     """Go through the fields of a message in their order.
+
+    Args:
+        message: its bytes.
+        seen: as ``Field.seen``; None for a file's outermost message.
 
     Raises:
         WireError: a field is cut off, of an unknown kind, or there are too many.
     """
-    at, end, count = 0, len(message), 0
+    at, end = 0, len(message)
+    seen = [0] if seen is None else seen
     while at < end:
-        count += 1
-        if count > MAX_FIELDS:
-            raise WireError(f"more than {MAX_FIELDS:,} fields in one message")
+        seen[0] += 1
+        if seen[0] > MAX_FIELDS:
+            raise WireError(f"more than {MAX_FIELDS:,} fields")
         start = at
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
@@ -99,12 +110,12 @@ def fields(message: memoryview) -> Iterator[Field]:
             raise WireError(f"field number {number}")
         if wire == VARINT:
             value, at = _varint(message, at)
-            yield Field(number, wire, value)
+            yield Field(number, wire, value, seen)
         elif wire == LENGTH:
             length, at = _varint(message, at)
             if length > end - at:
                 raise WireError(f"field {number} declares {length:,} bytes where {end - at:,} are left")
-            yield Field(number, wire, message[at : at + length])
+            yield Field(number, wire, message[at : at + length], seen)
             at += length
         elif wire in _WIDTH:
             width = _WIDTH[wire]
@@ -112,9 +123,9 @@ def fields(message: memoryview) -> Iterator[Field]:
                 raise WireError(f"field {number} is cut off")
             if at - start == 1:
                 run, at = _fixed_run(message, start, width)
-                yield Field(number, wire, run)
+                yield Field(number, wire, run, seen)
             else:
-                yield Field(number, wire, message[at : at + width])
+                yield Field(number, wire, message[at : at + width], seen)
                 at += width
         else:
             raise WireError(f"field {number} has wire type {wire}")

@@ -1,29 +1,29 @@
 """PyTorch's own files (``.pth``, ``.pt``): state dicts and checkpoints, without running what they contain.
 
-A pickle in such a file is a program. ``torch.load`` is only called with ``weights_only=True``, and only after
-a rehearsal of the pickle, whose storages are checked against the bytes that are in the file. So a small file
-can't ask for much memory, and no tensor can reach outside its storage.
+A pickle in such a file is a program. It is interpreted in ``pickle_check``, and the tensors that it describes
+are made here from the bytes of the file: what was checked is what is loaded. A small file can't ask for much
+memory, and no tensor can reach outside its storage.
 """
 
 import io
-import mmap
-import os
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from striate.core.errors import BundleError
 from striate.core.text import short
+from striate.weights.bundle import MAX_TENSORS
 from striate.weights.pickle_check import (
     MAX_PICKLE_BYTES,
     BadPickleError,
     CodeInPickleError,
     Rehearsal,
-    StandInTensor,
+    Storage,
+    TensorPlan,
     scan,
 )
 from striate.weights.weight_file import WeightFile, damaged, listed, refusal
@@ -31,6 +31,7 @@ from striate.weights.weight_file import WeightFile, damaged, listed, refusal
 LEGACY_MAGIC: Final = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """What ``torch.save`` wrote first before version 1.6."""
 
+_CHUNK_BYTES: Final = 2**20
 _MAX_MEMBERS: Final = 100_000
 _MAX_DIRECTORY_BYTES: Final = 16 * 2**20
 _NESTED: Final = ("state_dict", "model_state_dict", "model", "net")
@@ -51,22 +52,34 @@ def read_torch_zip(path: Path, content: memoryview) -> WeightFile:
     try:
         if _directory_bytes(content) > _MAX_DIRECTORY_BYTES:
             raise damaged(path, kind="PyTorch", reason="a zip directory far too large")
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BufferedReader(_Mapped(content))) as archive:
             members = archive.infolist()
             pickles = _check_members(path, members, len(content))
+            folder = pickles.filename.removesuffix("data.pkl")
+            sizes = {one.filename: one.file_size for one in members}
+            rehearsal = Rehearsal(len(content))
             program = archive.read(pickles)
+            loaded = _guarded(path, lambda: rehearsal.run(program, legacy=False))
+            for key, storage in rehearsal.storages.items():
+                if sizes.get(f"{folder}data/{key}", -1) < storage.nbytes:
+                    reason = f"a storage of {storage.nbytes:,} bytes that is not there"
+                    raise damaged(path, kind="PyTorch", reason=reason)
+            if sizes.get(f"{folder}byteorder", 99) < 99 and archive.read(f"{folder}byteorder") != b"little":
+                raise damaged(path, kind="PyTorch", reason="numbers in the byte order of another machine")
+
+            def read(storage: Storage) -> torch.Tensor:
+                values = torch.empty(sizes[f"{folder}data/{storage.key}"], dtype=torch.uint8)
+                at = 0
+                with archive.open(f"{folder}data/{storage.key}") as member:
+                    while chunk := member.read(_CHUNK_BYTES):  # at its end its checksum is compared
+                        values[at : at + len(chunk)] = torch.frombuffer(bytearray(chunk), dtype=torch.uint8)
+                        at += len(chunk)
+                return values
+
+            return _gather(path, loaded, read)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise damaged(path, kind="PyTorch", reason=f"a zip archive that can't be read ({error})") from None
-    folder = pickles.filename.removesuffix("data.pkl")
-    sizes = {one.filename: one.file_size for one in members}
-    rehearsal = Rehearsal(len(content))
-    _guarded(path, lambda: rehearsal.run(program, legacy=False))
-    for key, storage in rehearsal.storages.items():
-        if sizes.get(f"{folder}data/{key}", -1) < storage.nbytes:
-            raise damaged(
-                path, kind="PyTorch", reason=f"a storage of {storage.nbytes:,} bytes that is not there"
-            )
-    return _gather(path, _load(path, mapped=True), own=True)
+        reason = f"a zip archive that can't be read ({short(str(error))})"
+        raise damaged(path, kind="PyTorch", reason=reason) from None
 
 
 def read_torch_legacy(path: Path, content: memoryview) -> WeightFile:
@@ -80,25 +93,66 @@ def read_torch_legacy(path: Path, content: memoryview) -> WeightFile:
         BundleError: it is damaged, hostile, or needs code.
     """
     rehearsal = Rehearsal(len(content))
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+    stream = io.BufferedReader(_Mapped(content))
+    starts: dict[str, int] = {}
 
-        def rehearse() -> None:
-            keys: Any = None
-            for place in range(5):  # magic, version, system, object, storage keys
-                start, end = scan(stream)
-                keys = rehearsal.run(stream[start:end], legacy=True)
-                if place == 3 and not isinstance(keys, dict | StandInTensor | list):
-                    raise BadPickleError("no tensors")
-            if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
-                raise BadPickleError("no list of storages")
-            if set(keys) != set(rehearsal.storages) or len(set(keys)) != len(keys):
-                raise BadPickleError("storages that its list does not name")
-            wanted = sum(8 + storage.nbytes for storage in rehearsal.storages.values())
-            if wanted > len(content) - stream.tell():
-                raise BadPickleError(f"storages of {wanted:,} bytes that are not all there")
+    def rehearse() -> Any:
+        parts = []
+        for _ in range(5):  # magic, version, system, object, storage keys
+            start, end = scan(stream)
+            parts.append(rehearsal.run(bytes(content[start:end]), legacy=True))
+        _, _, system, loaded, keys = parts
+        if not isinstance(loaded, dict | TensorPlan | list):
+            raise BadPickleError("no tensors")
+        if not isinstance(system, dict) or not system.get("little_endian"):
+            raise BadPickleError("numbers in the byte order of another machine")
+        if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
+            raise BadPickleError("no list of storages")
+        if set(keys) != set(rehearsal.storages) or len(set(keys)) != len(keys):
+            raise BadPickleError("storages that its list does not name")
+        at = stream.tell()
+        for key in keys:
+            storage = rehearsal.storages[key]
+            if at + 8 + storage.nbytes > len(content):
+                raise BadPickleError(f"a storage of {storage.nbytes:,} bytes that is not all there")
+            if int.from_bytes(content[at : at + 8], "little") != storage.numel:
+                raise BadPickleError("one storage described in two ways")
+            starts[key] = at + 8
+            at += 8 + storage.nbytes
+        return loaded
 
-        _guarded(path, rehearse)
-    return _gather(path, _load(path, mapped=False), own=False)
+    def read(storage: Storage) -> torch.Tensor:
+        start = starts[storage.key]
+        whole = rehearsal.storages[storage.key]
+        values = torch.empty(whole.nbytes, dtype=torch.uint8)
+        values.numpy()[:] = np.frombuffer(content[start : start + whole.nbytes], np.uint8)
+        return values
+
+    return _gather(path, _guarded(path, rehearse), read)
+
+
+class _Mapped(io.RawIOBase):
+    """A mapped file as a stream, so that every reader sees the same bytes."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._content[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
 def refuse_pickle(path: Path, content: memoryview) -> BundleError:
@@ -113,9 +167,9 @@ def refuse_pickle(path: Path, content: memoryview) -> BundleError:
     return refusal(path, expected="weights", got=got, remedy=_ASK)
 
 
-def _guarded(path: Path, rehearse: Callable[[], object]) -> None:
+def _guarded(path: Path, rehearse: Callable[[], Any]) -> Any:
     try:
-        rehearse()
+        return rehearse()
     except CodeInPickleError as error:
         raise refusal(
             path,
@@ -136,6 +190,8 @@ def _directory_bytes(content: memoryview) -> int:
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + 22 > len(tail):
         raise ValueError("no list of members; the end is missing")
+    if at + 22 != len(tail):
+        raise ValueError("bytes after its end, which torch.save never writes")
     sizes = [int.from_bytes(tail[at + 12 : at + 16], "little")]
     if tail[max(0, at - 20) : at][:4] == b"PK\x06\x07":  # the same again, for large archives
         where = int.from_bytes(tail[at - 12 : at - 4], "little")
@@ -161,6 +217,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], file_bytes: int) 
         got = "NumPy arrays (.npz)" if all(name.endswith(".npy") for name in names) else "another zip archive"
         remedy = "unpack it and name the weights file in it, or save a state dict with torch.save"
         raise refusal(path, expected="a zip archive that torch.save wrote", got=got, remedy=remedy)
+    if min(one.header_offset for one in members):
+        raise damaged(path, kind="PyTorch", reason="bytes before the archive, perhaps another one")
     if len({name.casefold() for name in names}) != len(names) or len(names) > _MAX_MEMBERS:
         raise damaged(path, kind="PyTorch", reason="a zip archive with members of one name, or too many")
     if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in members):
@@ -178,28 +236,14 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], file_bytes: int) 
 # -- The tensors ---------------------------------------------------------------------------------------------
 
 
-def _load(path: Path, *, mapped: bool) -> Any:
-    """Call ``torch.load`` in its safe mode; the storages of a mapped file are slices of the map."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if mapped:
-                return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
-            return torch.load(os.fspath(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in many ways on a damaged file, and all mean the same
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise damaged(
-            path, kind="PyTorch", reason=f"a file that torch.load refuses ({short(first)})"
-        ) from None
-
-
-def _gather(path: Path, loaded: Any, *, own: bool) -> WeightFile:
-    """Find the state dict in what was loaded, and name the rest.
+def _gather(path: Path, loaded: Any, read: Callable[[Storage], torch.Tensor]) -> WeightFile:
+    """Find the state dict in what a pickle describes, make its tensors, and name the rest.
 
     Args:
         path: the file, for messages.
-        loaded: what ``torch.load`` returned.
-        own: copy the tensors out of the mapped file; those that were one stay one.
+        loaded: what the pickle builds, with a ``TensorPlan`` for each tensor.
+        read: returns the bytes of a storage (in old files: of the one that it is a part of), uint8; tensors
+            that share a storage in the file share it here.
     """
     notes: list[str] = []
     metadata: dict[str, str] = {}
@@ -211,31 +255,33 @@ def _gather(path: Path, loaded: Any, *, own: bool) -> WeightFile:
         _pass_over({key: value for key, value in loaded.items() if key != inner}, notes, metadata)
         loaded = loaded[inner]
     if not _is_mapping(loaded):
-        got = "a single tensor" if isinstance(loaded, torch.Tensor) else f"a {type(loaded).__name__}"
+        got = "a single tensor" if isinstance(loaded, TensorPlan) else f"a {type(loaded).__name__}"
         raise refusal(path, expected="a state dict (tensors by name)", got=got, remedy=_ASK)
-    tensors = {
-        key: value
-        for key, value in loaded.items()
-        if isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+    plans = {
+        key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, TensorPlan)
     }
-    _pass_over({key: value for key, value in loaded.items() if key not in tensors}, notes, metadata)
-    if not tensors:
+    _pass_over({key: value for key, value in loaded.items() if key not in plans}, notes, metadata)
+    if not plans:
         names = listed(_names(loaded)) or "nothing"
         remedy = "save the one state dict that you need by itself"
         raise refusal(path, expected="a state dict", got=f"no tensors, only {names}", remedy=remedy)
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) and name != prefix for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if all(name.startswith(prefix) and name != prefix for name in plans):
+            plans = {name.removeprefix(prefix): plan for name, plan in plans.items()}
             notes.append(f"prefix '{prefix}' removed")
-    copies: dict[tuple[Any, ...], torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach()
-        if own:
-            key = (plain.untyped_storage().data_ptr(), plain.storage_offset(), plain.shape, plain.stride())
-            if (*key, plain.dtype) not in copies:
-                copies[(*key, plain.dtype)] = plain.clone()
-            plain = copies[(*key, plain.dtype)]
-        tensors[name] = plain
+    if len(plans) > MAX_TENSORS:
+        raise damaged(path, kind="PyTorch", reason=f"more than {MAX_TENSORS:,} tensors")
+    storages: dict[str, torch.Tensor] = {}
+    made: dict[TensorPlan, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, plan in plans.items():
+        if plan.storage.key not in storages:
+            storages[plan.storage.key] = read(plan.storage)
+        if plan not in made:
+            values = storages[plan.storage.key][plan.storage.start * plan.storage.dtype.itemsize :]
+            values = values[: values.numel() // plan.dtype.itemsize * plan.dtype.itemsize].view(plan.dtype)
+            made[plan] = values.as_strided(plan.size, plan.stride, values.storage_offset() + plan.offset)
+        tensors[name] = made[plan]
     return WeightFile(path=path, kind="torch", tensors=tensors, notes=tuple(notes), metadata=metadata)
 
 
