@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +120,13 @@ def test_nets(run):
         (["train", "lenet5", "-d", "digits", "--set", "lr"], 2, "expected key=value"),
         (["train", "lenet5", "-d", "digits", "--set", "rate=1"], 2, "no field 'rate'"),
         (["train", "lenet5", "-d", "digits", "--arg", "input_px=64"], 2, "lenet5 expects"),
-        (["train", "lenet5", "-d", "digits", "--device", "tpu"], 2, "expected a device"),
-        (["train", "lenet5", "-d", "digits", "--precision", "fp8"], 2, "expected a precision"),
-        (["train", "lenet5", "-d", "digits", "--compile", "maybe"], 2, "auto, on or off"),
+        (["train", "lenet5", "-d", "digits", "--device", "tpu"], 2, "'tpu' is not one of 'auto', 'cpu'"),
+        (["train", "lenet5", "-d", "digits", "--precision", "fp8"], 2, "'fp8' is not one of 'auto', 'fp32'"),
+        (
+            ["train", "lenet5", "-d", "digits", "--compile", "maybe"],
+            2,
+            "'maybe' is not one of 'auto', 'on'",
+        ),
         (["train", "lenet5", "-d", "nowhere/at/all"], 2, "nowhere/at/all"),
         (["train", "--resume", "nowhere"], 1, "expected a run folder"),
         (["train", "lenet5", "--resume", "nowhere"], 2, "it takes no NET"),
@@ -218,3 +225,19 @@ def test_a_full_disk_is_no_bug(words):
         )
     assert done.returncode == 1
     assert done.stderr == "error: can't write (No space left on device): free some space\n"
+
+
+def test_the_recorded_command_repeats_a_training(run, trained, monkeypatch, tmp_path):
+    root = trained[0]
+    monkeypatch.chdir(root)
+    command = json.loads((root / "run" / "run.json").read_text())["command"]
+    program, *words = shlex.split(command)
+    assert program == "striate"
+    code, _, _ = run(*words, "--out", tmp_path / "again")
+    assert code == 0
+    first, again = (
+        load_file(root / "run" / "model.safetensors"),
+        load_file(tmp_path / "again" / "model.safetensors"),
+    )
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)

@@ -20,7 +20,7 @@ from striate.core.errors import UsageError
         ("train", "use `batch_images=32`", "use --set batch_images=32"),
         ("train", "lower `lr` or use `clip_norm=1.0`", "lower --set lr or use --set clip_norm=1.0"),
         ("train", "`epochs=30`, `cycles=3`", "--epochs 30, --set cycles=3"),
-        ("train", "`settings`, `net_arguments`, `net`", "--set, --arg, NET"),
+        ("train", "`settings`, `net_arguments`, `net`", "--set, --arg, NETWORK"),
         ("train", '`precision="fp32"`', "--precision fp32"),
         ("train", "`strict=True` or `strict`", "--strict or --strict"),
         ("blend soup", "`lr=0.01`, `epochs=5`", "--lr 0.01, --epochs 5"),

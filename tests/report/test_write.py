@@ -22,6 +22,7 @@ from striate.report.render import render_report
 from striate.report.run_report import RunReport, ShownImage
 from striate.report.write import write_report
 from striate.weights.bundle import load_bundle, save_bundle
+from striate.weights.open import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,9 @@ def test_a_run_is_told_as_it_was_trained(runs, tmp_path):
     assert re.search(r"<b>([\d.]+%)</b> of (\d+) test images", page)[0] == sentence[0]
     assert "never trained on, never used to choose anything" in page
     assert len(run.predictions.files) == int(sentence[2])
-    assert run.num_parameters == sum(p.numel() for p in striate.open_bundle(runs[0])[0].parameters())
+    assert run.num_parameters == sum(
+        p.numel() for p in open_bundle(runs[0] / "model.safetensors")[0].parameters()
+    )
 
 
 def test_the_training_writes_the_same_sections(runs):

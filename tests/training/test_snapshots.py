@@ -162,10 +162,11 @@ def test_the_last_weights_that_an_older_run_did_not_write_come_with_a_resume(who
     assert contents(tmp_path / "run") == contents(whole.run)
 
 
-def test_the_recorded_command_repeats_it(whole):
-    command = json.loads((whole.run / "run.json").read_text())["command"]
-    assert "--set schedule=cyclic --set cycles=3" in command
-    assert "--epochs 6" in command
+def test_the_recorded_call_repeats_it(whole, tmp_path):
+    call = json.loads((whole.run / "run.json").read_text())["command"]
+    assert "schedule='cyclic', cycles=3" in call
+    again = eval(call.removesuffix(")") + ", out=out)", {"striate": striate, "out": tmp_path / "again"})
+    assert contents(again.run) == contents(whole.run)
 
 
 def test_a_run_begun_before_there_were_cycles_goes_on(squares, tmp_path):
@@ -193,9 +194,9 @@ def test_cycles_count_in_the_key_of_a_cyclic_run(squares, tmp_path):
 @pytest.mark.parametrize(
     ("epochs", "settings", "words"),
     [
-        (5, {}, r"whole epochs in each of the 3 cycles, got 5 epochs: --epochs 6"),
-        (2, {}, r"whole epochs in each of the 3 cycles, got 2 epochs: --epochs 3"),
-        (6, {"warmup_epochs": "1"}, r"restarts at its peak, got 1: --set warmup_epochs=0"),
+        (5, {}, r"whole epochs in each of the 3 cycles, got 5 epochs: `epochs=6`"),
+        (2, {}, r"whole epochs in each of the 3 cycles, got 2 epochs: `epochs=3`"),
+        (6, {"warmup_epochs": "1"}, r"restarts at its peak, got 1: set `warmup_epochs=0`"),
         (6, {"cycles": "0"}, r"cycles: expected at least 1, got 0"),
     ],
 )

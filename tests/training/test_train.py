@@ -28,6 +28,7 @@ from striate.core.errors import (
 )
 from striate.recipes.recipe import parse_changes
 from striate.training.loop import Trainer
+from striate.weights.open import open_bundle
 
 QUICK = {"batch_images": "64", "test_fraction": "0.2", "val_fraction": "0.1", "crop_pad_px": "2"}
 
@@ -66,7 +67,7 @@ def test_a_run_folder_holds_what_it_promises(squares, tmp_path):
     assert names == {"run.json", "metrics.csv", "checkpoint.pt", "model.safetensors", "report.html"}
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["recipe"]["lr"] == 0.02
-    assert settings["command"].startswith("striate train lenet5_modern --data ")
+    assert settings["command"].startswith("striate.train('lenet5_modern', ")
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -94,7 +95,7 @@ def test_training_disturbs_no_global_random_state_or_thread_count(squares, tmp_p
     result = train_on(squares, tmp_path / "run", epochs=1)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
-    net, _ = striate.open_bundle(result.bundle)
+    net, _ = open_bundle(result.bundle)
     assert not net.training
     assert torch.equal(before, torch.get_rng_state())
 
@@ -133,7 +134,7 @@ def test_a_run_is_never_overwritten(squares, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(squares, tmp_path):
-    with pytest.raises(NonFiniteLossError, match=r"try --set lr=1e\+11.*in a new --out"):
+    with pytest.raises(NonFiniteLossError, match=r"try `lr=1e\+11`.*in a new `out`"):
         train_on(squares, tmp_path / "run", epochs=3, settings={"lr": "1e12"})
     good = tmp_path / "good"
     train_on(squares, good, epochs=1, checkpoint_s=0.0)
@@ -303,7 +304,7 @@ def same_after_kills(tmp_path, precision, seed, kills_after):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path, precision):
     rng = random.Random(precision)
-    assert same_after_kills(tmp_path, precision, 1, [rng.randint(1, 9) for _ in range(3)]) >= 1
+    assert same_after_kills(tmp_path, precision, 1, [rng.randint(1, 3) for _ in range(5)]) >= 1
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import ctypes
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import get_args
 
 import torch
@@ -45,6 +45,12 @@ class Compute:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"expected `{name}` of at least 1, got {value!r}")
+
+    def __repr__(self) -> str:
+        """Write what differs from the defaults, as one would type it."""
+        given = [(field, getattr(self, field.name)) for field in fields(self)]
+        words = [f"{field.name}={value!r}" for field, value in given if value != field.default]
+        return f"striate.Compute({', '.join(words)})"
 
     @property
     def torch_device(self) -> torch.device:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from striate import nets
 from striate.core.compute import Compute
-from striate.core.errors import BundleError, DataError, UsageError
+from striate.core.errors import DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.dataset import Dataset
 from striate.data.preprocess import Preprocessing
@@ -34,8 +33,8 @@ from striate.weights.open import (
     OpenNetwork,
     about_int8,
     is_file_word,
-    is_own,
     open_network,
+    require_known,
 )
 
 _THREADS = 2
@@ -50,13 +49,30 @@ class Run(typing.Protocol):
         """The folder."""
 
 
-RunChoice = NetworkChoice | Run
-"""What names a network to measure: as ``NetworkChoice``, or the result of a training."""
+@typing.runtime_checkable
+class HasNetwork(typing.Protocol):
+    """What holds an open network: ``striate.Model``."""
+
+    @property
+    def opened(self) -> OpenNetwork:
+        """The network."""
+
+
+RunChoice = NetworkChoice | Run | HasNetwork
+"""What names a network to measure: as ``NetworkChoice``, the result of a training, or a ``striate.Model``."""
 
 
 def network_of(choice: RunChoice) -> NetworkChoice:
-    """Return the run folder of the result of a training; anything else as it is."""
-    return choice if isinstance(choice, str | Path | OpenNetwork) else choice.run
+    """Return the run folder of a training's result, and the network of a model; anything else as it is."""
+    if isinstance(choice, str | Path | OpenNetwork):
+        return choice
+    if isinstance(choice, HasNetwork):
+        return choice.opened
+    if isinstance(run := getattr(choice, "run", None), Path):
+        return run
+    raise UsageError(
+        f"expected a network as a path, a name, a model or the result of a training, got {choice!r}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -329,16 +345,7 @@ def _open(word: NetworkChoice, images: LabelledImages) -> OpenNetwork:
     """Open a network; one with random weights is built for the classes of the data."""
     if isinstance(word, OpenNetwork) or is_file_word(str(word)):
         return open_network(word)
-    try:
-        nets.find(str(word)) if not is_own(str(word)) else None
-    except UsageError as error:
-        if str(word).endswith(".net"):
-            raise
-        hint = str(error).partition(": ")[2]
-        raise BundleError(
-            f"{word}: no such file; expected a bundle, a run folder, a predictions file (.csv, .parquet) or"
-            f" the name of a network: {hint}"
-        ) from None
+    require_known(str(word), "a bundle, a run folder, a predictions file (.csv, .parquet)")
     source = images.source()
     return open_network(word, classes=source.classes, multi_label=source.multi_label)
 

@@ -180,8 +180,8 @@ def train(
     if not is_own(reference):
         describe(reference, num_classes=2, **plan.net_arguments)  # refuses wrong arguments at once
     folder = Path(out) if out is not None else default_out(name, where)
+    source = open_source(where, progress=progress)
     with sole_writer(folder, "trained"):
-        source = open_source(where, progress=progress)
         run = create_run(folder, plan_to_json(plan))
         try:
             return _carry_out(

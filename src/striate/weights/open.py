@@ -111,6 +111,7 @@ def open_network(
     word = str(network)
     if not is_file_word(word):
         if weights is None:
+            require_known(word, "a bundle, a run folder, a file of weights")
             return _untrained(word, input_shape, arguments, classes, multi_label, seed)
         if input_shape is not None or classes is not None or is_own(word):
             raise UsageError(
@@ -279,7 +280,9 @@ def build_network(
         takes_px = "input_px" in nets.arguments_of(entry) and "input_px" not in arguments
         if size is not None and takes_px and len(set(size[-2:])) == 1 and size[-1] != entry.input_shape[-1]:
             arguments = {**arguments, "input_px": size[-1]}
-        net = nets.build(word, num_classes=num_classes, **arguments)
+        if num_classes is not None:
+            arguments = {**arguments, "num_classes": num_classes}
+        net = nets.build(word, **arguments)
         return net, _shape(size, getattr(net, "input_shape", None), word), entry.reference
 
 
@@ -319,6 +322,29 @@ def is_file_word(word: str) -> bool:
     if path.exists():  # a folder that holds no run may happen to be called like a network
         return word not in nets.NETS or path.is_file() or RunFolder(path).bundle.exists()
     return not is_own(word) and (path.suffix in _SUFFIXES or len(path.parts) > 1)
+
+
+def require_known(word: str, files: str) -> None:
+    """Refuse a word that names neither a file nor a network.
+
+    Args:
+        word: what is no file.
+        files: the files that would do, for the message.
+
+    Raises:
+        BundleError: no network has this name.
+    """
+    if is_own(word) or word.endswith(".net"):
+        return
+    try:
+        nets.find(word)
+    except UsageError as error:
+        if "\n" in word:
+            raise
+        hint = str(error).partition(": ")[2]
+        raise BundleError(
+            f"{word}: no such file; expected {files} or the name of a network: {hint}"
+        ) from None
 
 
 def is_own(word: str) -> bool:
