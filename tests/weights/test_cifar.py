@@ -7,8 +7,11 @@ from torch.nn import functional
 
 from striate.core.errors import BundleError
 from striate.nets import build
-from striate.weights.layouts import cifar
+from striate.weights.convert import convert_weights
+from striate.weights.layouts import cifar, guess
 from striate.weights.layouts.layout import translate
+from striate.weights.open import open_bundle, open_network
+from striate.weights.read import read_weights
 
 
 class Block(nn.Module):
@@ -104,6 +107,49 @@ def test_what_a_file_does_not_say_is_asked_for(images: torch.Tensor) -> None:
     net = published(20, last="fc")
     with torch.no_grad():
         expected = net(images)
-    with pytest.raises(BundleError, match=r"does not say where.*`shortcut=pad-both`.*`shortcut=append`"):
+    with pytest.raises(BundleError, match=r"does not say where.*name its last layer `linear`"):
         ours(net, 20, images)
     assert torch.allclose(ours(net, 20, images, shortcut="pad-both"), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a network as the published files are: wrapped, with ``module.`` before every name."""
+
+    def write(net: Published, name: str = "net.th.pth"):
+        state = {f"module.{key}": tensor for key, tensor in net.state_dict().items()}
+        torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("depth", [20, 32, 56, 110])
+def test_a_published_file_is_known_and_becomes_a_bundle(depth, file, images, tmp_path) -> None:
+    net = published(depth)
+    path = file(net)
+    assert guess(read_weights(path)) == (f"resnet{depth}",)
+    convert_weights(path, tmp_path / "b.safetensors")
+    made, bundle = open_bundle(tmp_path / "b.safetensors")
+    opened = open_network(path)
+    with torch.no_grad():
+        expected, found, direct = net(images), made(images), opened.net(images)
+    bound = 1e-5 * max(1.0, float(expected.abs().max()))
+    assert float((found - expected).abs().max()) <= bound
+    assert torch.equal(found, direct)
+    assert bundle.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_file_that_leaves_the_padding_open_is_refused(file, tmp_path) -> None:
+    path = file(published(20, last="fc"))
+    with pytest.raises(BundleError, match="does not say where"):
+        convert_weights(path, tmp_path / "b.safetensors", net="resnet20")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_projections_are_asked_for_by_their_argument(file, images, tmp_path) -> None:
+    net = published(20, "B", num_classes=10)
+    convert_weights(file(net), tmp_path / "b.safetensors", net="resnet20", net_arguments={"shortcut": "B"})
+    made, _ = open_bundle(tmp_path / "b.safetensors")
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images), atol=1e-5, rtol=1e-5)

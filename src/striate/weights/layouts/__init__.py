@@ -1,12 +1,12 @@
 """Which tensor goes where: how other programs' files name and shape the tensors of striate's networks.
 
-One file for each kind: ``torchvision``, ``timm``, ``caffe``, ``matconvnet``. ``layouts_for`` lists what a
-file may be, ``guess`` says which networks it fits, ``nearest`` which it comes closest to.
+One file for each kind: ``torchvision``, ``timm``, ``cifar``, ``caffe``, ``matconvnet``. ``layouts_for`` lists
+what a file may be, ``guess`` says which networks it fits, ``nearest`` which it comes closest to.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from striate import nets
 from striate.core.errors import UsageError
 from striate.nets.entry import NetEntry
-from striate.weights.layouts import caffe, matconvnet, timm, torchvision
+from striate.weights.layouts import caffe, cifar, matconvnet, timm, torchvision
 from striate.weights.layouts.layout import Format, Layout, Translation, translate
 from striate.weights.layouts.torchvision import to_torchvision
 from striate.weights.weight_file import WeightFile
@@ -38,14 +38,15 @@ __all__ = [
 FORMATS: dict[Format, tuple[str, ...]] = {
     "torchvision": torchvision.NETS,
     "timm": timm.NETS,
+    "cifar": cifar.NETS,
     "caffe": caffe.NETS,
     "matconvnet": matconvnet.NETS,
 }
 """Each kind of foreign file, and striate's networks that it is known for."""
 
 _FORMATS_OF_KIND: dict[str, tuple[Format, ...]] = {
-    "torch": ("torchvision", "timm"),
-    "safetensors": ("torchvision", "timm"),
+    "torch": ("torchvision", "timm", "cifar"),
+    "safetensors": ("torchvision", "timm", "cifar"),
     "caffe": ("caffe",),
     "matconvnet": ("matconvnet",),
 }
@@ -54,8 +55,16 @@ _FORMATS_OF_KIND: dict[str, tuple[Format, ...]] = {
 _LAYOUTS: dict[Format, Callable[[str], Layout]] = {
     "torchvision": torchvision.layout,
     "timm": timm.layout,
+    "cifar": cifar.layout,
     "caffe": caffe.layout,
     "matconvnet": matconvnet.layout,
+}
+
+
+# For shapes alone, to which the order of the channels is nothing: what a file leaves open is asked for later.
+_GUESSED: dict[Format, Callable[[str], Layout]] = {
+    **_LAYOUTS,
+    "cifar": partial(cifar.layout, shortcut="append"),
 }
 
 
@@ -63,7 +72,7 @@ def layout(format: Format, net: str) -> Layout:
     """Return how a kind of foreign file stores a network.
 
     Args:
-        format: ``torchvision``, ``timm``, ``caffe`` or ``matconvnet``.
+        format: ``torchvision``, ``timm``, ``cifar``, ``caffe`` or ``matconvnet``.
         net: striate's name of the network.
 
     Raises:
@@ -215,7 +224,7 @@ def _likely(file: WeightFile) -> list[Layout]:
     return [
         one
         for format in _FORMATS_OF_KIND.get(file.kind, ())
-        for one in map(_LAYOUTS[format], FORMATS[format])
+        for one in map(_GUESSED[format], FORMATS[format])
         if len(one.keys.keys() & file.tensors.keys()) * 2 >= len(one.keys)
     ]
 

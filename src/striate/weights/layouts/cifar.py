@@ -82,8 +82,8 @@ def _prepare(tensors: Mapping[str, Tensor], *, shortcut: Shortcut | None) -> dic
         return dict(tensors)
     if shortcut is None and "linear.weight" not in tensors:
         raise BundleError(
-            "a ResNet for CIFAR whose shortcuts have no parameters: the file does not say where they put the"
-            " zero channels; say it: `shortcut=pad-both` (half on each side) or `shortcut=append`"
+            "a ResNet for CIFAR whose shortcuts have no parameters, and the file does not say where they put"
+            " the zero channels: if half go on each side, name its last layer `linear`, as published files do"
         )
     return dict(tensors) if shortcut == "append" else reordered(tensors)
 
