@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.core.compute import Compute
-from striate.core.errors import DataError, UsageError
+from striate.core.errors import BundleError, DataError, UsageError
 from striate.core.progress import Progress, silent
 from striate.data.dataset import Dataset
 from striate.data.preprocess import Preprocessing
@@ -34,7 +34,7 @@ from striate.weights.open import (
     about_int8,
     is_file_word,
     open_network,
-    require_known,
+    unknown_hint,
 )
 
 _THREADS = 2
@@ -345,7 +345,12 @@ def _open(word: NetworkChoice, images: LabelledImages) -> OpenNetwork:
     """Open a network; one with random weights is built for the classes of the data."""
     if isinstance(word, OpenNetwork) or is_file_word(str(word)):
         return open_network(word)
-    require_known(str(word), "a bundle, a run folder, a predictions file (.csv, .parquet)")
+    hint = unknown_hint(str(word))
+    if hint is not None:
+        raise BundleError(
+            f"{word}: no such file; expected a bundle, a run folder, a predictions file (.csv, .parquet) or"
+            f" the name of a network: {hint}"
+        )
     source = images.source()
     return open_network(word, classes=source.classes, multi_label=source.multi_label)
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from striate.core.choices import EngineChoice, EngineName, EnginePrecision, EnginePrecisionChoice
 from striate.core.compute import Compute, pick_precision
-from striate.core.errors import UsageError
+from striate.core.errors import BundleError, UsageError
 from striate.core.progress import Progress, silent
 from striate.serve.convert_openvino import convert, read_graph
 from striate.serve.engine_openvino import OpenvinoEngine
@@ -27,7 +27,7 @@ from striate.serve.engine_torch import TorchEngine
 from striate.serve.graph import FromPixels
 from striate.serve.import_openvino import has_openvino
 from striate.weights.bundle import Bundle
-from striate.weights.open import NetworkChoice, OpenNetwork, open_network
+from striate.weights.open import NetworkChoice, OpenNetwork, is_file_word, open_network, unknown_hint
 
 BATCH_IMAGES = 16
 """Images in a forward pass on a CPU: larger batches fall out of the caches and are no faster."""
@@ -162,8 +162,12 @@ def open_trained(network: NetworkChoice) -> OpenNetwork:
 
     Raises:
         UsageError: it has random weights, as every network that is opened by its name.
-        BundleError: the bundle is damaged.
+        BundleError: there is no such file, or it is damaged.
     """
+    if not isinstance(network, OpenNetwork):
+        word = str(network)
+        if not is_file_word(word) and unknown_hint(word) is not None:
+            raise BundleError(f"{word}: no such file; expected a bundle or a run folder of `striate train`")
     opened = open_network(network)
     if not opened.trained:
         raise UsageError(

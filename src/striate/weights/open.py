@@ -111,7 +111,6 @@ def open_network(
     word = str(network)
     if not is_file_word(word):
         if weights is None:
-            require_known(word, "a bundle, a run folder, a file of weights")
             return _untrained(word, input_shape, arguments, classes, multi_label, seed)
         if input_shape is not None or classes is not None or is_own(word):
             raise UsageError(
@@ -324,27 +323,15 @@ def is_file_word(word: str) -> bool:
     return not is_own(word) and (path.suffix in _SUFFIXES or len(path.parts) > 1)
 
 
-def require_known(word: str, files: str) -> None:
-    """Refuse a word that names neither a file nor a network.
-
-    Args:
-        word: what is no file.
-        files: the files that would do, for the message.
-
-    Raises:
-        BundleError: no network has this name.
-    """
-    if is_own(word) or word.endswith(".net"):
-        return
+def unknown_hint(word: str) -> str | None:
+    """Return what to try instead of a word that names no network; None if it names one or a ``.net`` file."""
+    if is_own(word) or word.endswith(".net") or "\n" in word:
+        return None
     try:
         nets.find(word)
     except UsageError as error:
-        if "\n" in word:
-            raise
-        hint = str(error).partition(": ")[2]
-        raise BundleError(
-            f"{word}: no such file; expected {files} or the name of a network: {hint}"
-        ) from None
+        return str(error).partition(": ")[2]
+    return None
 
 
 def is_own(word: str) -> bool:
