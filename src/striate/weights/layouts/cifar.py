@@ -50,7 +50,7 @@ def layout(net: str, shortcut: Shortcut | None = None) -> Layout:
 
 
 def keys(net: str) -> dict[str, str]:
-    """Return the family's key -> striate's key, those of option B and of both last layers included.
+    """Return the family's key -> striate's key, those of option B included.
 
     Raises:
         BundleError: the family has no such network.
@@ -66,10 +66,9 @@ def keys(net: str) -> dict[str, str]:
                 table |= tensors_of([(f"{theirs}.conv{number}", f"{ours}.conv{number}")], ("weight",))
                 table |= tensors_of([(f"{theirs}.bn{number}", f"{ours}.bn{number}")], BATCH_NORM)
             if index == 0 and stage > 1:
-                for name in ("shortcut", "downsample"):
-                    table |= tensors_of([(f"{theirs}.{name}.0", f"{ours}.shortcut.conv")], ("weight",))
-                    table |= tensors_of([(f"{theirs}.{name}.1", f"{ours}.shortcut.bn")], BATCH_NORM)
-    return table | tensors_of([("linear", "fc"), ("fc", "fc")])
+                table |= tensors_of([(f"{theirs}.shortcut.0", f"{ours}.shortcut.conv")], ("weight",))
+                table |= tensors_of([(f"{theirs}.shortcut.1", f"{ours}.shortcut.bn")], BATCH_NORM)
+    return table | tensors_of([("linear", "fc")])
 
 
 def has_option_b(tensors: Mapping[str, Tensor]) -> bool:
@@ -79,13 +78,21 @@ def has_option_b(tensors: Mapping[str, Tensor]) -> bool:
 
 def _prepare(tensors: Mapping[str, Tensor], *, shortcut: Shortcut | None) -> dict[str, Tensor]:
     if has_option_b(tensors) or not any(key.startswith("layer2.0.") for key in tensors):
-        return dict(tensors)
+        return _renamed(tensors)
     if shortcut is None and "linear.weight" not in tensors:
         raise BundleError(
             "a ResNet for CIFAR whose shortcuts have no parameters, and the file does not say where they put"
             " the zero channels: if half go on each side, name its last layer `linear`, as published files do"
         )
-    return dict(tensors) if shortcut == "append" else reordered(tensors)
+    return _renamed(tensors if shortcut == "append" else reordered(tensors))
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the last layer and the projections the names of the published files."""
+    return {
+        re.sub(r"^fc\.", "linear.", key).replace(".downsample.", ".shortcut."): tensor
+        for key, tensor in tensors.items()
+    }
 
 
 def reordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
