@@ -257,3 +257,12 @@ def test_galleries_by_hand():
     # Thresholds: ants 0.65, bees 0.4. b: ant 0.8 >= 0.65; c: bee 0.6 >= 0.4: both suspect, b by more.
     assert [one.file for one in shown.suspects] == ["b", "c"]
     assert sorted(asked) == [1, 2]
+
+
+def test_the_sentence_gives_the_corrected_p_of_the_table():
+    a, b, c = "1000011111", "1000011110", "0111111111"  # of A and C, 1 and 4 are correct alone
+    exact = scipy.stats.binomtest(1, 5).pvalue
+    page = render_side_by_side([run_of(a), run_of(b), run_of(c)], title="three")
+    sentence = re.search(r"A and C: [^<]*", page)[0]
+    assert f"p {2 * exact:.2f};" in sentence  # Holm: the smaller of two, doubled
+    assert f"p {exact:.2f}" not in page

@@ -344,7 +344,7 @@ def images_needed(difference: float, discordant: float, *, level: float = 0.95, 
     return math.ceil((reach / difference) ** 2)
 
 
-def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
+def verdict(found: Paired, a: str = "A", b: str = "B", *, p: float | None = None) -> str:
     """Return what a comparison shows, in one plain sentence.
 
     A difference counts as shown when McNemar's exact p is below 1 - level. Otherwise the sentence says how
@@ -355,6 +355,8 @@ def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
         found: the comparison.
         a: what to call A.
         b: what to call B.
+        p: printed where no difference is shown, such as one corrected for several comparisons; None:
+            McNemar's exact p.
     """
     digits = 2 if found.num_images >= 1000 else 1
     low, high = f"{100 * found.low:z.{digits}f}", f"{100 * found.high:z.{digits}f}"
@@ -372,10 +374,11 @@ def verdict(found: Paired, a: str = "A", b: str = "B") -> str:
         each = "1 image" if found.only_a == 1 else f"{found.only_a:,} images"
         return f"{nothing}: each is correct on {each} where the other is wrong"
     needed = images_needed(found.difference, discordant / found.num_images, level=found.level, power=_POWER)
+    number = _rounded(max(needed, found.num_images + 1))
     return (
         f"{nothing}: {b} minus {a} is {100 * found.difference:+z.{digits}f} points ({low} to {high}), p"
-        f" {format_p(found.p_exact)}; about {_rounded(max(needed, found.num_images + 1))} images would be"
-        " needed to show one of this size"
+        f" {format_p(found.p_exact if p is None else p)}; about {number} images would be needed to show one"
+        " of this size"
     )
 
 

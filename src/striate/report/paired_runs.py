@@ -75,7 +75,7 @@ def differences_of(runs: Sequence[RunReport]) -> tuple[list[Difference], list[st
 
 def verdict_of(one: Difference, num_comparisons: int) -> str:
     """Say in a sentence which run is better, or that these images can't show it."""
-    said = verdict(one.found, "A", LETTERS[one.index])
+    said = verdict(one.found, "A", LETTERS[one.index], p=one.p_holm)
     if one.found.significant and one.p_holm >= _ALPHA:
         said += (
             f"; but after Holm\u2019s correction for {num_comparisons} comparisons p is"
