@@ -130,6 +130,14 @@ def test_of_many_threads_one_writes(tmp_path: Path, drive: str) -> None:
     assert (len(inside), len(refused)) == (1, 7)
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_folder_made_for_the_lock_goes_unless_something_was_written(tmp_path: Path, writes: bool) -> None:
+    with sole_writer(tmp_path / "runs" / "one"):
+        if writes:
+            (tmp_path / "runs" / "one").mkdir()
+    assert (tmp_path / "runs").exists() == writes
+
+
 def test_a_place_that_can_not_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="can't write"), sole_writer(tmp_path / "file" / "run"):

@@ -93,10 +93,6 @@ InputOption = Annotated[
         help="Input size of an untrained network, e.g. 3x224x224; default: its own.",
     ),
 ]
-LayerOption = Annotated[str | None, typer.Option("--layer", metavar="LAYER", help="Name of a layer.")]
-LayersOption = Annotated[
-    list[str] | None, typer.Option("--layer", metavar="LAYER", help="Name of a layer. Repeatable.")
-]
 ClassOption = Annotated[
     str | None,
     typer.Option(
@@ -111,14 +107,6 @@ ClassesOption = Annotated[
         help="Name or number of a class; default: the network's first choices. Repeatable.",
     ),
 ]
-UnitOption = Annotated[
-    int | None, typer.Option("--unit", min=0, help="Number of a map of the layer, from 0.")
-]
-UnitsOption = Annotated[
-    list[int] | None,
-    typer.Option("--unit", min=0, help="Number of a map of the layer, from 0. Repeatable."),
-]
-TopOption = Annotated[int, typer.Option("--top", min=1, help="How many to show, best first.")]
 
 
 def compute_of(

@@ -52,10 +52,15 @@ def sole_writer(path: Path, what: str = "written") -> Iterator[None]:
         if key in _held:
             raise _taken(path, what, "this process")
         _held.add(key)
+    above = lock.parent
+    made = not above.exists()
     try:
         with _of_system(lock, path, what) if fcntl is not None else _of_file(lock, path, what):
             yield
     finally:
+        if made:  # for the lock, and still empty where nothing was written
+            with suppress(OSError):
+                above.rmdir()
         with _held_lock:
             _held.discard(key)
 

@@ -16,7 +16,6 @@ from striate.core.progress import Progress, silent
 
 _CHUNK_BYTES = 2**18
 _ATTEMPTS = 4
-_REMOTE = (urllib.error.URLError, ConnectionError, TimeoutError)
 _AGENT = "striate"
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _SHORTEST_PREFIX = 8
